@@ -204,7 +204,8 @@ def call(function: str, *arguments: Operand) -> Expr:
     if all(isinstance(a, Const) for a in args):
         folded = NUMPY[function](*(a.value for a in args if isinstance(a, Const)))
         return Const(float(folded))
-    return _simplify(function, args) or Call(function, args)
+    simpler = _simplify(function, args)
+    return Call(function, args) if simpler is None else simpler
 
 
 def _simplify(function: str, args: tuple[Expr, ...]) -> Expr | None:

@@ -1,0 +1,180 @@
+"""A network as data: a list of nodes, each an operation with named inputs, attributes and a shape.
+
+A graph knows nothing of CPUs and holds no numbers: the parameters' values are kept beside it,
+by name. It can be written as JSON and travels with the weights. What an operation means, and the
+shape that it gives, is in `formula.operations`.
+
+Shapes leave out the batch: a node with `batched=True` and shape (6, 28, 28) stands for an array
+of shape (n, 6, 28, 28). Parameters are not batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from striate.errors import ModelError, ShapeError
+from striate.formula.operations import find_operation
+
+Shape = tuple[int, ...]
+LEAVES = ("input", "parameter")
+_FORMAT = "striate-graph-1"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation of a graph.
+
+    `op` is "input", "parameter", the name of an operation ("conv2d"), or the gradient of one to
+    one of its arguments ("conv2d:dw"), whose first input is the upstream gradient.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    shape: Shape = ()
+    batched: bool = True
+
+    @property
+    def operation(self) -> str:
+        """The operation's name, without the argument that a gradient is taken to."""
+        return self.op.partition(":")[0]
+
+    @property
+    def gradient_of(self) -> str | None:
+        """The argument that this gradient node is taken to ("w"), or None."""
+        return self.op.partition(":d")[2] or None
+
+
+class Graph:
+    """Nodes in an order in which each comes after its inputs, and the names of the outputs."""
+
+    def __init__(self, nodes: Iterable[Node] = (), outputs: Iterable[str] = ()) -> None:
+        self.nodes: dict[str, Node] = {}
+        for node in nodes:
+            self.append(node)
+        self.outputs: tuple[str, ...] = tuple(outputs)
+
+    def append(self, node: Node) -> Node:
+        """Add a node; its name must be new and its inputs known."""
+        if node.name in self.nodes:
+            raise ModelError(f"graph: two nodes are named {node.name!r}; names must be unique.")
+        for name in node.inputs:
+            if name not in self.nodes:
+                raise ModelError(f"graph: {node.name!r} reads {name!r}, which no node before it gives.")
+        self.nodes[node.name] = node
+        return node
+
+    def apply(
+        self, name: str, op: str, inputs: tuple[str, ...], attributes: Mapping[str, Any] | None = None
+    ) -> Node:
+        """Append an operation; its shape follows from its inputs'. Raises ShapeError on a misfit."""
+        attributes = dict(attributes or {})
+        parents = [self.nodes[i] for i in inputs]
+        try:
+            shape = find_operation(op).shape(attributes, [p.shape for p in parents])
+        except ShapeError as error:
+            raise ShapeError(f"{name}: {error}") from None
+        return self.append(Node(name, op, inputs, attributes, shape))
+
+    def unique(self, stem: str) -> str:
+        """`stem`, or `stem_1`, `stem_2` … where that name is taken."""
+        if stem not in self.nodes:
+            return stem
+        count = 1
+        while f"{stem}_{count}" in self.nodes:
+            count += 1
+        return f"{stem}_{count}"
+
+    @property
+    def inputs(self) -> list[Node]:
+        return [n for n in self.nodes.values() if n.op == "input"]
+
+    @property
+    def parameters(self) -> list[Node]:
+        return [n for n in self.nodes.values() if n.op == "parameter"]
+
+    @property
+    def steps(self) -> list[Node]:
+        """The nodes that compute something."""
+        return [n for n in self.nodes.values() if n.op not in LEAVES]
+
+    def consumers(self, name: str) -> list[Node]:
+        """The nodes that read `name`."""
+        return [n for n in self.nodes.values() if name in n.inputs]
+
+    def copy(self) -> Graph:
+        return Graph(self.nodes.values(), self.outputs)
+
+    def pruned(self, outputs: Iterable[str] | None = None) -> Graph:
+        """The graph without what `outputs` (by default its own) do not need; inputs stay."""
+        wanted = tuple(self.outputs if outputs is None else outputs)
+        needed = set(wanted)
+        for node in reversed(self.nodes.values()):
+            if node.name in needed:
+                needed.update(node.inputs)
+        kept = [n for n in self.nodes.values() if n.name in needed or n.op == "input"]
+        return Graph(kept, wanted)
+
+    def with_input_shape(self, shape: Shape) -> Graph:
+        """The same network on inputs of another (per-sample) shape; raises ShapeError on a misfit."""
+        graph = Graph(outputs=self.outputs)
+        for node in self.nodes.values():
+            if node.op == "input":
+                graph.append(replace(node, shape=tuple(shape)))
+            elif node.op == "parameter":
+                graph.append(node)
+            else:
+                graph.apply(node.name, node.op, node.inputs, node.attributes)
+        return graph
+
+    def to_json(self) -> dict[str, Any]:
+        """The graph as JSON data."""
+        return {
+            "format": _FORMAT,
+            "outputs": list(self.outputs),
+            "nodes": [
+                {
+                    "name": n.name,
+                    "op": n.op,
+                    "inputs": list(n.inputs),
+                    "attributes": dict(n.attributes),
+                    "shape": list(n.shape),
+                    "batched": n.batched,
+                }
+                for n in self.nodes.values()
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Graph:
+        """The graph that `to_json` gave; shapes are worked out anew, nothing is believed.
+
+        Raises:
+            ModelError: the data is not a graph, or names an operation that does not exist.
+        """
+        try:
+            if data["format"] != _FORMAT:
+                raise ModelError(f"graph: expected format {_FORMAT!r}; got {data['format']!r}.")
+            graph = cls(outputs=[str(o) for o in data["outputs"]])
+            for item in data["nodes"]:
+                name, op = str(item["name"]), str(item["op"])
+                inputs = tuple(str(i) for i in item["inputs"])
+                if op in LEAVES:
+                    shape = tuple(int(k) for k in item["shape"])
+                    graph.append(Node(name, op, (), {}, shape, batched=op == "input"))
+                else:
+                    unknown = [i for i in inputs if i not in graph.nodes]
+                    if unknown:
+                        raise ModelError(f"graph: {name!r} reads {unknown[0]!r}, which no node gives.")
+                    graph.apply(name, op, inputs, item["attributes"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ShapeError):
+                raise ModelError(f"graph: {error}") from None
+            raise ModelError(f"graph: expected a striate graph; got damaged data ({error}).") from None
+        for output in graph.outputs:
+            if output not in graph.nodes:
+                raise ModelError(f"graph: the output {output!r} is no node of the graph.")
+        return graph
