@@ -1,1 +1,79 @@
-"""striate."""
+"""striate: convolutional networks in pure Python, run by machine code made for your network.
+
+    import striate as st
+    from striate import nn
+
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 26 * 26, 10))
+    train, test = st.data.load("mnist")
+    st.fit(net, train, validation=test, epochs=3, optimizer=st.optim.Adam(lr=1e-3), seed=0)
+    net(test.images[:4])
+
+Importing this costs no more than importing NumPy: every public name is looked up when it is first
+used (PEP 562). This file only says where each one lives.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from striate.version import __version__
+
+if TYPE_CHECKING:
+    from striate import data, errors, formats, inspect, models, nn, optim, plot
+    from striate.formats.model_file import load, save
+    from striate.graph.graph import Graph
+    from striate.inspect import explain, summary
+    from striate.nn import scalar
+    from striate.settings import get_num_threads, manual_seed, set_num_threads
+    from striate.train import fit
+
+__all__ = [
+    "Graph",
+    "__version__",
+    "data",
+    "errors",
+    "explain",
+    "fit",
+    "formats",
+    "get_num_threads",
+    "inspect",
+    "load",
+    "manual_seed",
+    "models",
+    "nn",
+    "optim",
+    "plot",
+    "save",
+    "scalar",
+    "set_num_threads",
+    "summary",
+]
+
+_MODULES = ("data", "errors", "formats", "inspect", "models", "nn", "optim", "plot")
+_HOMES = {
+    "Graph": "striate.graph.graph",
+    "explain": "striate.inspect",
+    "fit": "striate.train",
+    "get_num_threads": "striate.settings",
+    "load": "striate.formats.model_file",
+    "manual_seed": "striate.settings",
+    "save": "striate.formats.model_file",
+    "scalar": "striate.nn",
+    "set_num_threads": "striate.settings",
+    "summary": "striate.inspect",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"striate.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'striate' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
