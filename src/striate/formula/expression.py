@@ -365,7 +365,9 @@ def diff(e: Expr, to: Expr) -> Expr:
         return _ONE
     if isinstance(e, Call):
         total: Expr = _ZERO
-        for argument, partial in zip(e.arguments, DERIVATIVES[e.function](e.arguments, e), strict=True):
+        for argument, partial in zip(
+            e.arguments, DERIVATIVES[e.function](e.arguments, e), strict=True
+        ):
             inner = diff(argument, to)
             if inner != _ZERO and partial != _ZERO:
                 total = total + _chain(partial, inner)

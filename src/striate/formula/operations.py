@@ -1,0 +1,49 @@
+"""The registry: every operation of a graph, found by name."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from striate.errors import ModelError, suggest
+from striate.formula.activation import Map
+from striate.formula.conv import Conv2d
+from striate.formula.linear import Linear
+from striate.formula.loss import CrossEntropy, MseLoss, Softmax
+from striate.formula.operation import Gradient, Operation
+from striate.formula.pool import AvgPool2d, MaxPool2d
+from striate.formula.structure import Concat, Dropout, Reshape, Slice
+
+OPERATIONS: dict[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Conv2d(),
+        Linear(),
+        MaxPool2d(),
+        AvgPool2d(),
+        Map(),
+        Concat(),
+        Slice(),
+        Reshape(),
+        Dropout(),
+        Softmax(),
+        CrossEntropy(),
+        MseLoss(),
+    )
+}
+
+
+@cache
+def find_operation(op: str) -> Operation:
+    """The operation named `op`, or the gradient of one: "conv2d", "conv2d:dw".
+
+    Raises:
+        ModelError: there is no such operation; the nearest name is suggested.
+
+    >>> find_operation("conv2d:dw").name
+    'conv2d:dw'
+    """
+    name, _, argument = op.partition(":d")
+    operation = OPERATIONS.get(name)
+    if operation is None or (argument == "" and name != op):
+        raise ModelError(f"graph: unknown operation {op!r}. {suggest(name, OPERATIONS)}")
+    return Gradient(operation, argument) if argument else operation

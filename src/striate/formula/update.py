@@ -1,0 +1,86 @@
+"""How an optimiser changes a parameter: scalar assignments applied to every number of it.
+
+    g ← g + weight_decay·p        momentum ← mu·momentum + g        p ← p − lr·momentum
+
+This is the meaning only. `optim` builds the rules; `kernels` makes one fused loop of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.errors import OptionError, suggest
+from striate.formula.expression import Expr, evaluate, variables
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """The update of one parameter `p` from its gradient `g`.
+
+    Attributes:
+        name: the optimiser's name.
+        state: arrays kept from step to step for each parameter, 0 at first.
+        hyper: numbers given anew for each step.
+        assign: assignments to "p", "g", a state or a new name, in order; each may read p, g, the
+            states, the hyper numbers and what was assigned before it.
+    """
+
+    name: str
+    state: tuple[str, ...]
+    hyper: tuple[str, ...]
+    assign: tuple[tuple[str, Expr], ...]
+
+    def __post_init__(self) -> None:
+        known = {"p", "g", *self.state, *self.hyper}
+        for target, value in self.assign:
+            for name in variables(value):
+                if name not in known:
+                    raise OptionError(
+                        f"{self.name}: the assignment to {target!r} reads {name!r}. "
+                        f"{suggest(name, known)}"
+                    )
+            if target in self.hyper:
+                raise OptionError(f"{self.name}: the hyper number {target!r} cannot be assigned.")
+            known.add(target)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{target} ← {value}" for target, value in self.assign)
+
+
+def apply_numpy(
+    rule: UpdateRule,
+    p: ArrayLike,
+    g: ArrayLike,
+    state: Mapping[str, ArrayLike],
+    hyper: Mapping[str, float],
+) -> tuple[Array, dict[str, Array]]:
+    """One update in float64.
+
+    Args:
+        rule: the optimiser's rule.
+        p: the parameter.
+        g: its gradient, of the same shape.
+        state: the rule's states, of the same shape.
+        hyper: the step's numbers.
+    Returns:
+        The new parameter and the new states; the arguments are left alone.
+
+    >>> from striate.formula.expression import Var
+    >>> sgd = UpdateRule("sgd", (), ("lr",), (("p", Var("p") - Var("lr") * Var("g")),))
+    >>> apply_numpy(sgd, [1.0], [2.0], {}, {"lr": 0.25})[0]
+    array([0.5])
+    """
+    arrays: dict[str, ArrayLike] = {"p": p, "g": g, **{name: state[name] for name in rule.state}}
+    values: dict[str, Array] = {k: np.array(v, np.float64) for k, v in arrays.items()}
+    values.update({name: np.asarray(hyper[name], np.float64) for name in rule.hyper})
+    shape = values["p"].shape
+    with np.errstate(all="ignore"):
+        for target, value in rule.assign:
+            values[target] = np.array(np.broadcast_to(evaluate(value, values), shape))
+    return values["p"], {name: values[name] for name in rule.state}
