@@ -92,4 +92,4 @@ def dropout_uniform(
     counter[..., 2] = step & _WORD
     counter[..., 3] = site & _WORD
     words = philox4x32(counter, key_of(seed)).reshape(positions.size, -1)[:, :elements]
-    return (words >> np.uint32(8)) * 2.0**-24
+    return np.asarray(words >> np.uint32(8), np.float64) * 2.0**-24

@@ -42,7 +42,7 @@ _X, _Y = Var("x"), Var("y")
 
 @dataclass(frozen=True)
 class Activation:
-    """A named scalar function of `x`, and its derivative in terms of the output `y` if it has one."""
+    """A named scalar function of `x`; if it has one, its derivative in terms of the output `y`."""
 
     expr: Expr
     gradient_y: Expr | None = field(default=None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import DataError, ShapeError
 from striate.formula.expression import Max, Sum, Tensor, axes, exp, log
@@ -105,12 +106,13 @@ class MseLoss(Operation):
     def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
         shape = tuple(shapes[0])
         over = axes(" ".join(f"k{k}" for k in range(1, len(shape))))
-        difference = Tensor("x")[(_N, *over)] - Tensor("t")[(_N, *over)]
+        place = (_N, *over)
+        difference = Tensor("x")[place] - Tensor("t")[place]
         body = Sum(over, difference**2) / math.prod(shape[1:])
         return Formula.infer((_N,), body, {"x": shape, "t": shape})
 
 
-def one_hot(labels: np.ndarray[tuple[int, ...], np.dtype[np.generic]], classes: int) -> Array:
+def one_hot(labels: NDArray[Any], classes: int) -> Array:
     """(n, classes) float64, 1 where the label is.
 
     Raises:
@@ -127,4 +129,4 @@ def one_hot(labels: np.ndarray[tuple[int, ...], np.dtype[np.generic]], classes: 
             f"cross_entropy: expected labels from 0 to {classes - 1}; got {labels[wrong[0]]} for "
             f"sample {wrong[0]} ({wrong.size} such labels)."
         )
-    return hot.astype(np.float64)
+    return np.asarray(hot, np.float64)

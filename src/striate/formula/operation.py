@@ -104,7 +104,7 @@ class Operation:
     def source(
         self, attributes: Attributes, shapes: Sequence[Shape], at: Shape
     ) -> tuple[int, Shape]:
-        """For operations that only move numbers: the input and place that output `at` comes from."""
+        """For operations that only move numbers: the input and place that `at` comes from."""
         raise OptionError(f"{self.name}: its outputs are computed, not moved.")
 
     def full_shapes(
