@@ -33,7 +33,7 @@ class Builder:
         self.bits = f"<{target.width} x i1>"
         self._declarations: dict[str, None] = {}
         self._functions: list[str] = []
-        self._tables: list[str] = []
+        self._tables: dict[str, tuple[str, int]] = {}
         self._lines: list[str] = []
         self._count = 0
         self._block = "entry"
@@ -47,7 +47,11 @@ class Builder:
             f'attributes #0 = {{ nounwind "prefer-vector-width"="{bits}" '
             f'"min-legal-vector-width"="{bits}" }}'
         )
-        parts = [*self._declarations, *self._tables, *self._functions, attributes]
+        tables = [
+            f"{name} = private constant [{count} x i64] [{items}], align 64"
+            for items, (name, count) in self._tables.items()
+        ]
+        parts = [*self._declarations, *tables, *self._functions, attributes]
         return "\n".join(parts) + "\n"
 
     def declare(self, line: str) -> None:
@@ -56,11 +60,10 @@ class Builder:
 
     def table(self, values: Sequence[int]) -> Value:
         """A constant table of i64, as a pointer."""
-        name = f"@table{len(self._tables)}"
         items = ", ".join(f"i64 {v}" for v in values) or "i64 0"
-        count = max(len(values), 1)
-        self._tables.append(f"{name} = private constant [{count} x i64] [{items}], align 64")
-        return name
+        if items not in self._tables:
+            self._tables[items] = (f"@table{len(self._tables)}", max(len(values), 1))
+        return self._tables[items][0]
 
     @contextmanager
     def function(self, name: str, arguments: Sequence[str], linkage: str = "") -> Iterator[list[Value]]:
@@ -129,11 +132,8 @@ class Builder:
     def minimum(self, a: Int, b: Int) -> Int:
         if isinstance(a, int) and isinstance(b, int):
             return min(a, b)
-        return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})") if self._smin() else a
-
-    def _smin(self) -> bool:
         self.declare("declare i64 @llvm.smin.i64(i64, i64)")
-        return True
+        return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
 
     def compare(self, how: str, a: Int, b: Int) -> Value:
         return self.let(f"icmp {how} i64 {a}, {b}")

@@ -1,0 +1,492 @@
+"""Convolution with the batch in lanes: forward, gradient to input, gradient to weights and bias.
+
+`gather` serves every product in which an output element is a sum of source elements times
+weights: the forward pass, the gradient to the input of any stride, padding and dilation, and
+fully connected layers (a 1×1 image). `weight_gradient` serves the sums over positions.
+A register tile holds `to` output channels × `tp` positions; weights are broadcast, in place, from
+torch's layout.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from striate.codegen.builder import Builder, Int, Value
+from striate.codegen.targets import Target
+from striate.kernels.kernel import Kernel, Tail, make_kernel, store_with_tail
+from striate.kernels.window import Run, Taps, runs, split
+
+
+@dataclass(frozen=True)
+class Gather:
+    """out[g, o, r, c] = bias[g, o] + Σ source[g, i, row, col] · weight[g, o, i, kh, kw].
+
+    `rows` and `cols` say which (kh, row) and (kw, col) meet output row r and column c; `strides`
+    are the weight's, in floats, along (g, o, i, kh, kw), whatever its layout.
+    """
+
+    groups: int
+    outputs: int
+    contracted: int
+    source: tuple[int, int]
+    rows: Taps
+    cols: Taps
+    strides: tuple[int, int, int, int, int]
+    bias: bool = False
+    period: int = 1  # column tiles are multiples of this (the stride, going backward)
+
+
+def _fits(target: Target, to: int, tp: int) -> bool:
+    spare = 1 if target.fma else 2
+    return to * tp + min(to, tp) + spare <= target.registers
+
+
+def choose_tile(target: Target, outputs: int, positions: int, period: int = 1) -> tuple[int, int]:
+    """The register tile (output channels, positions) with the least estimated cycles a tap."""
+    best, least = (1, period), float("inf")
+    for to in range(1, min(outputs, 16) + 1):
+        for tp in range(period, min(positions + period - 1, 28) + 1, period):
+            if not _fits(target, to, tp):
+                continue
+            cost = sum(
+                _cycles(a, b) for a in split(outputs, to) for b in split(positions, tp, period)
+            )
+            if cost < least - 1e-9:
+                best, least = (to, tp), cost
+    return best
+
+
+def _cycles(to: int, tp: int) -> float:
+    """Cycles of one rank-1 step: two multiply-adds a cycle, two loads, four cycles of latency."""
+    return max(to * tp / 2, (to + tp) / 2, 4.0) + 0.05 * (to + tp)
+
+
+@functools.lru_cache(maxsize=512)
+def gather(target: Target, p: Gather, tail: Tail | None = None) -> Kernel:
+    """The kernel of a `Gather`: arguments out, source, weight, [bias], then the tail's."""
+    names = ["out", "source", "weight", *(["bias"] if p.bias else [])]
+    names += tail.arguments if tail else ()
+
+    def build(b: Builder, arguments: list[Value]) -> None:
+        out, source, weight, *rest = arguments
+        bias = rest.pop(0) if p.bias else None
+        _GatherEmitter(b, p, tail, out, source, weight, bias, rest).emit()
+
+    return make_kernel(target, "gather", names, build)
+
+
+class _GatherEmitter:
+    """Emits one gather kernel: loops over groups, channel blocks, rows, column runs, taps."""
+
+    def __init__(
+        self,
+        b: Builder,
+        p: Gather,
+        tail: Tail | None,
+        out: Value,
+        source: Value,
+        weight: Value,
+        bias: Value | None,
+        rest: Sequence[Value],
+    ) -> None:
+        self.b, self.p, self.tail = b, p, tail
+        self.out, self.source, self.weight, self.bias, self.rest = out, source, weight, bias, rest
+        self.to, self.tp = choose_tile(b.target, p.outputs, len(p.cols), p.period)
+        self.runs = runs(p.cols, split(len(p.cols), self.tp, p.period))
+        self.plane = p.source[0] * p.source[1] * b.width  # floats of one source channel
+        self.row_at, self.rows_of = self._row_tables()
+
+    def _row_tables(self) -> tuple[Value, Value]:
+        """Where each row's entries begin; the entries: weight and source offsets in floats."""
+        starts, entries = [0], []
+        for pairs in self.p.rows:
+            for k, row in pairs:
+                entries += [k * self.p.strides[3], row * self.p.source[1] * self.b.width]
+            starts.append(len(entries) // 2)
+        return self.b.table(starts), self.b.table(entries)
+
+    def emit(self) -> None:
+        b, p = self.b, self.p
+        blocks = split(p.outputs, self.to)
+        wide = blocks.count(blocks[0])
+
+        def some(g: Int, first: int, count: int, width: int) -> None:
+            b.loop(0, count, lambda k, _: self._rows(g, b.add(b.mul(k, width), first), width))
+
+        def group(g: Int, _: list[Value]) -> None:
+            some(g, 0, wide, blocks[0])
+            some(g, wide * blocks[0], len(blocks) - wide, blocks[-1])
+
+        b.loop(0, p.groups, group)
+
+    def _rows(self, g: Int, o: Int, to: int) -> None:
+        """All rows of `to` output channels from channel o of group g."""
+        b, p = self.b, self.p
+        weight = b.at(self.weight, b.add(b.mul(g, p.strides[0]), b.mul(o, p.strides[1])))
+        source = b.at(self.source, b.mul(g, p.contracted * self.plane))
+        channel = b.add(b.mul(g, p.outputs), o)
+        bias = None if self.bias is None else b.at(self.bias, channel)
+
+        def row(r: Int, _: list[Value]) -> None:
+            start, stop = b.load_i64(self.row_at, r), b.load_i64(self.row_at, b.add(r, 1))
+            line = b.mul(b.add(b.mul(channel, len(p.rows)), r), len(p.cols) * b.width)
+            for run in self.runs:
+                self._run(run, to, source, weight, bias, line, (start, stop))
+
+        b.loop(0, len(p.rows), row)
+
+    def _run(
+        self,
+        run: Run,
+        to: int,
+        source: Value,
+        weight: Value,
+        bias: Value | None,
+        line: Int,
+        entries: tuple[Int, Int],
+    ) -> None:
+        b, p = self.b, self.p
+        plane_out = len(p.rows) * len(p.cols) * b.width
+
+        def tile(t: Int, _: list[Value]) -> None:
+            start = b.add(b.mul(t, run.advance * b.width), run.base * b.width)
+            first = [b.zero if bias is None else b.broadcast(bias, k) for k in range(to)]
+            carry = [first[k] for k in range(to) for _ in range(run.width)]
+            sums = self._entries(run, to, b.at(source, start), weight, carry, entries)
+            column = b.add(b.mul(t, run.width * b.width), run.first * b.width)
+            for k in range(to):
+                for j in range(run.width):
+                    offset = b.add(b.add(line, column), k * plane_out + j * b.width)
+                    value = sums[k * run.width + j]
+                    store_with_tail(b, self.tail, value, self.out, offset, self.rest)
+
+        b.loop(0, run.count, tile)
+
+    def _entries(
+        self,
+        run: Run,
+        to: int,
+        source: Value,
+        weight: Value,
+        carry: list[Value],
+        entries: tuple[Int, Int],
+    ) -> list[Value]:
+        """Sum over the kernel's rows that meet this output row, and over source channels."""
+        b, p = self.b, self.p
+
+        def entry(e: Int, sums: list[Value]) -> list[Value]:
+            pair = b.at(self.rows_of, b.mul(e, 2), 8)
+            w, x = b.at(weight, b.load_i64(pair)), b.at(source, b.load_i64(pair, 1))
+            return self._channels(run, to, x, w, sums)
+
+        if p.rows == (((0, 0),),):
+            return self._channels(run, to, source, weight, carry)
+        return b.loop(entries[0], entries[1], entry, carry)
+
+    def _channels(
+        self, run: Run, to: int, source: Value, weight: Value, sums: list[Value]
+    ) -> list[Value]:
+        b, p = self.b, self.p
+        unroll = max(1, min(4 // max(len(_kernel_columns(run)), 1), p.contracted))
+
+        def some(count: int, i: Int, sums: list[Value]) -> list[Value]:
+            x, w = b.at(source, b.mul(i, self.plane)), b.at(weight, b.mul(i, p.strides[2]))
+            for u in range(count):
+                self._taps(run, to, x, u * self.plane, w, u * p.strides[2], sums)
+            return sums
+
+        whole = p.contracted // unroll * unroll
+        sums = b.loop(0, whole, lambda i, s: some(unroll, i, s), sums, step=unroll)
+        return b.loop(whole, p.contracted, lambda i, s: some(1, i, s), sums)
+
+    def _taps(
+        self, run: Run, to: int, x: Value, x_at: int, w: Value, w_at: int, sums: list[Value]
+    ) -> None:
+        """One source channel and kernel row: every kernel column that meets the tile."""
+        b = self.b
+        for k, met in _kernel_columns(run).items():
+            b.fence()
+            at = w_at + k * self.p.strides[4]
+            if to <= len(met):
+                ws = [b.broadcast(w, at + o * self.p.strides[1]) for o in range(to)]
+                for j, col in met:
+                    b.fence()
+                    value = b.load(x, x_at + col * b.width)
+                    for o in range(to):
+                        sums[o * run.width + j] = b.fma(value, ws[o], sums[o * run.width + j])
+            else:
+                xs = [(j, b.load(x, x_at + col * b.width)) for j, col in met]
+                for o in range(to):
+                    b.fence()
+                    weight = b.broadcast(w, at + o * self.p.strides[1])
+                    for j, value in xs:
+                        sums[o * run.width + j] = b.fma(value, weight, sums[o * run.width + j])
+
+
+def _kernel_columns(run: Run) -> dict[int, list[tuple[int, int]]]:
+    """For each kernel column that meets the tile: the (position in the tile, source column)."""
+    met: dict[int, list[tuple[int, int]]] = {}
+    for j, pairs in enumerate(run.pattern):
+        for k, col in pairs:
+            met.setdefault(k, []).append((j, col))
+    return dict(sorted(met.items()))
+
+
+@dataclass(frozen=True)
+class WeightGradient:
+    """dw[g, o, i, kh, kw] += Σ over samples, rows, columns: dy[g, o, r, c] · x[g, i, row, col]."""
+
+    groups: int
+    outputs: int
+    contracted: int
+    kernel: tuple[int, int]
+    source: tuple[int, int]
+    rows: Taps
+    cols: Taps
+
+
+@functools.lru_cache(maxsize=512)
+def weight_gradient(target: Target, p: WeightGradient) -> Kernel:
+    """Arguments dw, x, dy, then i64: first and last block of output channels (see `row_block`),
+    number of sample groups, and the floats from one group to the next in x and in dy.
+    """
+    names = ["dw", "x", "dy", "first:i64", "last:i64", "samples:i64", "x_step:i64", "dy_step:i64"]
+
+    def build(b: Builder, arguments: list[Value]) -> None:
+        _WeightGradientEmitter(b, p, arguments).emit()
+
+    return make_kernel(target, "weight_gradient", names, build)
+
+
+ROW_BLOCK = 16
+"""Output channels of one block of a weight gradient; blocks start at whole vectors of weights."""
+
+
+class _WeightGradientEmitter:
+    """Accumulators are `to` output channels × (kernel columns, or source channels for 1-wide)."""
+
+    def __init__(self, b: Builder, p: WeightGradient, arguments: list[Value]) -> None:
+        self.b, self.p = b, p
+        self.dw, self.x, self.dy, self.first, self.last = arguments[:5]
+        self.samples, self.x_step, self.dy_step = arguments[5:]
+        self.plane_x = p.source[0] * p.source[1] * b.width
+        self.plane_dy = len(p.rows) * len(p.cols) * b.width
+        self.budget = b.target.registers - (2 if b.target.fma else 3)
+        self.to, self.ti = self._tile()
+
+    def _tile(self) -> tuple[int, int]:
+        """Output channels and source channels (for one-column kernels) of a register tile."""
+        b, p = self.b, self.p
+        if p.kernel[1] > 1:
+            width = split(p.kernel[1], min(b.width, self.budget - 1))[0]
+            return min(max((self.budget - 1) // (width + 1), 1), p.outputs, 4), 1
+        ti = min(b.width, p.contracted)
+        return min(max(self.budget // (ti + 1), 1), p.outputs, 4), ti
+
+    def emit(self) -> None:
+        b, p = self.b, self.p
+        blocks = -(-p.outputs // ROW_BLOCK)
+
+        def part(k: Int, _: list[Value]) -> None:
+            """One block of output channels, counted through all groups."""
+            g, inside = b.divide(k, blocks), k
+            if p.groups > 1:
+                inside = b.sub(k, b.mul(g, blocks))
+            start = b.mul(inside, ROW_BLOCK)
+            stop = b.minimum(b.add(start, ROW_BLOCK), p.outputs)
+            self._block(0 if p.groups == 1 else g, start, stop)
+
+        b.loop(self.first, self.last, part)
+
+    def _block(self, g: Int, start: Int, stop: Int) -> None:
+        """Output channels start … stop of group g, `to` at a time, what is left one by one."""
+        b = self.b
+        whole = b.add(start, b.mul(b.divide(b.sub(stop, start), self.to), self.to))
+        b.loop(start, whole, lambda o, _: self._sources(g, o, self.to), step=self.to)
+        if self.to > 1:
+            b.loop(whole, stop, lambda o, _: self._sources(g, o, 1))
+
+    def _sources(self, g: Int, o: Int, to: int) -> None:
+        b, p = self.b, self.p
+        whole = p.contracted // self.ti * self.ti
+        b.loop(0, whole, lambda i, _: self._kernel_rows(g, o, to, i, self.ti), step=self.ti)
+        if whole < p.contracted:
+            self._kernel_rows(g, o, to, whole, p.contracted - whole)
+
+    def _kernel_rows(self, g: Int, o: Int, to: int, i: Int, ti: int) -> None:
+        b, p = self.b, self.p
+        kh, kw = p.kernel
+        dy = b.at(self.dy, b.mul(b.add(b.mul(g, p.outputs), o), self.plane_dy))
+        x = b.at(self.x, b.mul(b.add(b.mul(g, p.contracted), i), self.plane_x))
+        channel = b.add(b.mul(g, p.outputs), o)
+        dw = b.at(self.dw, b.mul(b.add(b.mul(channel, p.contracted), i), kh * kw))
+        table = self._row_table()
+
+        def kernel_row(k: Int, _: list[Value]) -> None:
+            bounds = b.at(table, b.mul(k, 2), 8)
+            rows = (b.load_i64(bounds), b.load_i64(bounds, 1))
+            if len(p.rows) == 1 and kh == 1:
+                rows = (0, 1)  # type: ignore[assignment]
+            for chunk in self._chunks():
+                sums = self._positions(rows, k, chunk, to, ti, x, dy)
+                self._add(sums, b.at(dw, b.mul(k, kw)), chunk, to, ti)
+
+        b.loop(0, kh, kernel_row)
+
+    def _chunks(self) -> list[range]:
+        """The kernel's columns, in parts that fit a vector's lanes and the registers."""
+        b, start, chunks = self.b, 0, []
+        for width in split(self.p.kernel[1], min(b.width, self.budget - 1)):
+            chunks.append(range(start, start + width))
+            start += width
+        return chunks
+
+    def _row_table(self) -> Value:
+        """For each kernel row: the first and last+1 output row that it meets anything in."""
+        bounds: list[int] = []
+        for k in range(self.p.kernel[0]):
+            met = [r for r, pairs in enumerate(self.p.rows) if any(a == k for a, _ in pairs)]
+            bounds += [min(met, default=0), max(met, default=-1) + 1]
+        return self.b.table(bounds)
+
+    def _source_row(self, r: Int, k: Int) -> Int:
+        """The source row that kernel row k meets at output row r (linear in both)."""
+        b, rows = self.b, self.p.rows
+        entries = [(r_, k_, s) for r_, pairs in enumerate(rows) for k_, s in pairs]
+        if not entries:
+            return 0
+        r0, k0, s0 = entries[0]
+        stride = next(((s - s0) // (q - r0) for q, j, s in entries if j == k0 and q != r0), 1)
+        dilation = next(
+            ((s - s0 - (q - r0) * stride) // (j - k0) for q, j, s in entries if j != k0), 1
+        )
+        offset = s0 - r0 * stride - k0 * dilation
+        return b.add(b.add(b.mul(r, stride), b.mul(k, dilation)), offset)
+
+    def _positions(
+        self,
+        rows: tuple[Int, Int],
+        k: Int,
+        chunk: range,
+        to: int,
+        ti: int,
+        x: Value,
+        dy: Value,
+    ) -> list[Value]:
+        """Accumulate over sample groups, output rows and columns."""
+        b, p = self.b, self.p
+        per = len(chunk) * ti
+
+        def sample(n: Int, sums: list[Value]) -> list[Value]:
+            x_n, dy_n = b.at(x, b.mul(n, self.x_step)), b.at(dy, b.mul(n, self.dy_step))
+
+            def row(r: Int, sums: list[Value]) -> list[Value]:
+                line = b.at(x_n, b.mul(self._source_row(r, k), p.source[1] * b.width))
+                out = b.at(dy_n, b.mul(r, len(p.cols) * b.width))
+                return self._columns(line, out, chunk, to, ti, sums)
+
+            return b.loop(rows[0], rows[1], row, sums)
+
+        return b.loop(0, self.samples, sample, [b.zero] * (to * per))
+
+    def _columns(
+        self, line: Value, out: Value, chunk: range, to: int, ti: int, sums: list[Value]
+    ) -> list[Value]:
+        b, cols = self.b, self.p.cols
+        most = max(1, 160 // (to * len(chunk) * ti))
+        for run in runs(cols, split(len(cols), most)):
+
+            def tile(t: Int, sums: list[Value], run: Run = run) -> list[Value]:
+                x = b.at(line, b.mul(b.add(b.mul(t, run.advance), run.base), b.width))
+                dy = b.at(out, b.mul(b.add(b.mul(t, run.width), run.first), b.width))
+                for j, pairs in enumerate(run.pattern):
+                    met = [(kw - chunk.start, col) for kw, col in pairs if kw in chunk]
+                    self._step(x, dy, j, met, to, ti, len(chunk), sums)
+                return sums
+
+            sums = b.loop(0, run.count, tile, sums)
+        return sums
+
+    def _step(
+        self,
+        x: Value,
+        dy: Value,
+        j: int,
+        met: list[tuple[int, int]],
+        to: int,
+        ti: int,
+        columns: int,
+        sums: list[Value],
+    ) -> None:
+        """One output position: `to` gradients times the source values that it met."""
+        b = self.b
+        b.fence()
+        ds = [b.load(dy, o * self.plane_dy + j * b.width) for o in range(to)]
+        for i in range(ti):
+            for kw, col in met:
+                value = b.load(x, i * self.plane_x + col * b.width)
+                for o in range(to):
+                    at = (o * ti + i) * columns + kw
+                    sums[at] = b.fma(value, ds[o], sums[at])
+
+    def _add(self, sums: list[Value], dw: Value, chunk: range, to: int, ti: int) -> None:
+        """Sum the lanes and add them to dw; contiguous weights are added as one vector."""
+        b, p = self.b, self.p
+        per = len(chunk) * ti
+        channel = p.contracted * p.kernel[0] * p.kernel[1]
+        for o in range(to):
+            total = b.sum_lanes(sums[o * per : (o + 1) * per])
+            at = o * channel + chunk.start
+            if ti == 1 or p.kernel == (1, 1):
+                _add_lanes(b, total, dw, at, per)
+            else:  # one kernel column, several source channels: a stride of kh·kw between them
+                for i in range(ti):
+                    place = at + i * p.kernel[0] * p.kernel[1]
+                    lane = b.extract(total, i)
+                    old = b.load_float(dw, place)
+                    b.store_float(b.let(f"fadd float {old}, {lane}"), dw, place)
+
+
+def _add_lanes(b: Builder, total: Value, pointer: Value, at: int, count: int) -> None:
+    """pointer[at : at+count] += the first lanes of `total`, touching nothing behind them."""
+    if count == b.width:
+        old = b.load(pointer, at, align=4)
+        b.store(b.fadd(old, total), pointer, at, align=4)
+        return
+    for lane in range(count):
+        old = b.load_float(pointer, at + lane)
+        b.store_float(b.let(f"fadd float {old}, {b.extract(total, lane)}"), pointer, at + lane)
+
+
+@functools.lru_cache(maxsize=512)
+def bias_gradient(target: Target, channels: int, positions: int) -> Kernel:
+    """db[o] += Σ over sample groups and positions of dy[o]: arguments db, dy, samples, dy_step."""
+
+    def build(b: Builder, arguments: list[Value]) -> None:
+        db, dy, samples, dy_step = arguments
+
+        def some(first: Int, count: int) -> None:
+            def sample(n: Int, sums: list[Value]) -> list[Value]:
+                base = b.at(dy, b.add(b.mul(n, dy_step), b.mul(first, positions * b.width)))
+
+                def position(j: Int, sums: list[Value]) -> list[Value]:
+                    here = b.at(base, b.mul(j, b.width))
+                    loads = [b.load(here, k * positions * b.width) for k in range(count)]
+                    return [b.fadd(s, v) for s, v in zip(sums, loads, strict=True)]
+
+                return b.loop(0, positions, position, sums)
+
+            sums = b.loop(0, samples, sample, [b.zero] * count)
+            _add_lanes(b, b.sum_lanes(sums), b.at(db, first), 0, count)
+
+        most = min(b.width, 8)
+        whole = channels // most * most
+        b.loop(0, whole, lambda o, _: some(o, most), step=most)
+        if whole < channels:
+            some(whole, channels - whole)
+
+    names = ["db", "dy", "samples:i64", "dy_step:i64"]
+    return make_kernel(target, "bias_gradient", names, build)
+
