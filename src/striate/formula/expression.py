@@ -211,7 +211,9 @@ def call(function: str, *arguments: Operand) -> Expr:
 def _simplify(function: str, args: tuple[Expr, ...]) -> Expr | None:
     zero, one = Const(0.0), Const(1.0)
     if function == "add":
-        return args[1] if args[0] == zero else args[0] if args[1] == zero else None
+        if zero in args:
+            return args[1] if args[0] == zero else args[0]
+        return _merge_selections(*args)
     if function == "sub":
         return args[0] if args[1] == zero else call("neg", args[1]) if args[0] == zero else None
     if function == "mul":
@@ -222,6 +224,16 @@ def _simplify(function: str, args: tuple[Expr, ...]) -> Expr | None:
         return zero if args[0] == zero else args[0] if args[1] == one else None
     if function == "where" and args[1] == args[2]:
         return args[1]
+    return None
+
+
+def _merge_selections(a: Expr, b: Expr) -> Expr | None:
+    """where(c, p, 0) + where(c, 0, q) is where(c, p, q)."""
+    zero = Const(0.0)
+    if isinstance(a, Call) and isinstance(b, Call) and a.function == b.function == "where":
+        (c, p, p0), (d, q0, q) = a.arguments, b.arguments
+        if c == d and p0 == zero and q0 == zero:
+            return Call("where", (c, p, q))
     return None
 
 
@@ -370,15 +382,15 @@ def diff(e: Expr, to: Expr) -> Expr:
         ):
             inner = diff(argument, to)
             if inner != _ZERO and partial != _ZERO:
-                total = total + _chain(partial, inner)
+                total = total + chain(partial, inner)
         return total
     if isinstance(e, Reduce):
         raise OptionError(f"diff: expected a scalar expression; got the reduction {e}.")
     return _ZERO
 
 
-def _chain(partial: Expr, inner: Expr) -> Expr:
-    """`partial · inner`, with a 0/1 selection kept as a selection (0·inf must stay 0)."""
+def chain(partial: Expr, inner: Expr) -> Expr:
+    """The chain rule's `partial · inner`, with a 0/1 selection kept as a selection (0·inf must stay 0)."""
     if isinstance(partial, Call) and partial.function == "where":
         condition, a, b = partial.arguments
         if isinstance(a, Const) and isinstance(b, Const):

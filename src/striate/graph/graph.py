@@ -68,7 +68,12 @@ class Graph:
         return node
 
     def apply(
-        self, name: str, op: str, inputs: tuple[str, ...], attributes: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        op: str,
+        inputs: tuple[str, ...],
+        attributes: Mapping[str, Any] | None = None,
+        batched: bool = True,
     ) -> Node:
         """Append an operation; its shape follows from its inputs'. Raises ShapeError on a misfit."""
         attributes = dict(attributes or {})
@@ -77,7 +82,7 @@ class Graph:
             shape = find_operation(op).shape(attributes, [p.shape for p in parents])
         except ShapeError as error:
             raise ShapeError(f"{name}: {error}") from None
-        return self.append(Node(name, op, inputs, attributes, shape))
+        return self.append(Node(name, op, inputs, attributes, shape, batched))
 
     def unique(self, stem: str) -> str:
         """`stem`, or `stem_1`, `stem_2` … where that name is taken."""

@@ -1,0 +1,142 @@
+"""The gradient as a graph-to-graph transform: backpropagation adds nodes, it computes nothing.
+
+For every node from the loss back to the parameters, the nodes for its vector–Jacobian products
+are added. Most are gradients of an operation to one argument ("conv2d:dw"); a map's gradient is a
+map again (its expression differentiated), a reshape's a reshape, a concatenation's are slices,
+and dropout's is dropout with the same mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from striate.errors import OptionError, suggest
+from striate.formula.expression import Const, Expr, Var, chain, diff, from_json, to_json, variables
+from striate.formula.operations import find_operation
+from striate.graph.graph import Graph, Node
+
+LOSSES = {"cross_entropy": "cross_entropy", "mse": "mse_loss"}
+TARGET = "target"
+
+
+def differentiate(graph: Graph, loss: str, wrt: Iterable[str]) -> tuple[Graph, dict[str, str]]:
+    """Add a loss on the graph's first output, and the gradients of its mean over the batch.
+
+    Args:
+        graph: the network; its first output is what the loss compares with the target.
+        loss: "cross_entropy" (the target is a label) or "mse" (a target of the output's shape).
+        wrt: the nodes (parameters, mostly) to differentiate to.
+
+    Returns:
+        The graph with an input "target", a node "loss" and the gradient nodes; and for each name
+        in `wrt` the node that holds its gradient (names that the loss does not depend on are left
+        out).
+    """
+    if loss not in LOSSES:
+        raise OptionError(f"loss: unknown loss {loss!r}. {suggest(loss, LOSSES)}")
+    result = graph.copy()
+    prediction = result.nodes[result.outputs[0]]
+    shape = () if loss == "cross_entropy" else prediction.shape
+    target = result.append(Node(result.unique(TARGET), "input", shape=shape))
+    name = result.unique("loss")
+    inputs = (prediction.name, target.name)
+    result.apply(name, LOSSES[loss], inputs)
+    result.outputs = (*result.outputs, name)
+    wanted = list(wrt)
+    gradients = _Backward(result, wanted).run(name)
+    return result, {w: gradients[w] for w in wanted if w in gradients}
+
+
+class _Backward:
+    """Walks back from the loss, keeping the name of each node's gradient so far."""
+
+    def __init__(self, graph: Graph, wrt: list[str]) -> None:
+        self.graph = graph
+        self.needed = set(wrt)
+        for node in graph.nodes.values():
+            if any(i in self.needed for i in node.inputs):
+                self.needed.add(node.name)
+        self.found: dict[str, str] = {}
+
+    def run(self, loss: str) -> dict[str, str]:
+        node = self.graph.nodes[loss]
+        prediction = node.inputs[0]
+        if prediction in self.needed:
+            name = self.graph.unique(f"{loss}:dx")
+            self.graph.apply(name, f"{node.op}:dx", node.inputs)
+            self.found[prediction] = name
+        for step in reversed([n for n in self.graph.steps if ":" not in n.op]):
+            if step.name in self.found and step.name != loss:
+                self._step(step, self.found[step.name])
+        return self.found
+
+    def _step(self, node: Node, upstream: str) -> None:
+        for position, source in enumerate(node.inputs):
+            if source in self.needed:
+                contribution = self._contribution(node, position, upstream)
+                if contribution is not None:
+                    self._accumulate(source, contribution)
+
+    def _accumulate(self, source: str, contribution: str) -> None:
+        if source not in self.found:
+            self.found[source] = contribution
+            return
+        attributes = {"inputs": ["x", "y"], "expr": to_json(Var("x") + Var("y"))}
+        name = self.graph.unique(f"{source}:sum")
+        inputs = (self.found[source], contribution)
+        batched = self.graph.nodes[source].batched
+        self.found[source] = self.graph.apply(name, "map", inputs, attributes, batched).name
+
+    def _contribution(self, node: Node, position: int, upstream: str) -> str | None:
+        """The name of the node that sends `upstream` to one input of `node`; None if it is 0."""
+        if node.op == "map":
+            return self._map(node, position, upstream)
+        source = self.graph.nodes[node.inputs[position]]
+        name = self.graph.unique(f"{node.name}:d{self._argument(node, position)}")
+        if node.op == "reshape":
+            attributes = {"shape": list(source.shape)}
+            return self.graph.apply(name, "reshape", (upstream,), attributes).name
+        if node.op == "concat":
+            return self._part(node, position, upstream, name)
+        if node.op == "dropout":
+            return self.graph.apply(name, "dropout", (upstream,), node.attributes).name
+        op = f"{node.op}:d{self._argument(node, position)}"
+        inputs = (upstream, *node.inputs)
+        return self.graph.apply(name, op, inputs, node.attributes, source.batched).name
+
+    def _argument(self, node: Node, position: int) -> str:
+        arguments = find_operation(node.op).arguments
+        return arguments[position] if position < len(arguments) else str(position)
+
+    def _part(self, node: Node, position: int, upstream: str, name: str) -> str:
+        axis = int(node.attributes["axis"])
+        sizes = [self.graph.nodes[i].shape[axis - 1] for i in node.inputs]
+        start = sum(sizes[:position])
+        attributes = {"axis": axis, "start": start, "stop": start + sizes[position]}
+        return self.graph.apply(name, "slice", (upstream,), attributes).name
+
+    def _map(self, node: Node, position: int, upstream: str) -> str | None:
+        """The gradient of a map is a map: upstream · ∂expr/∂input, of the inputs it still reads."""
+        names = list(node.attributes["inputs"])
+        variable = names[position]
+        by_output = node.attributes.get("gradient_y", {})
+        if variable in by_output:
+            partial = from_json(by_output[variable])
+            values = dict(zip(names, node.inputs, strict=True)) | {"y": node.name}
+        else:
+            partial = diff(from_json(node.attributes["expr"]), Var(variable))
+            values = dict(zip(names, node.inputs, strict=True))
+        if partial == Const(0.0):
+            return None
+        if partial == Const(1.0):
+            return upstream
+        return self._emit_map(node, variable, chain(partial, Var("g")), values, upstream)
+
+    def _emit_map(
+        self, node: Node, variable: str, expr: Expr, values: dict[str, str], upstream: str
+    ) -> str:
+        used = [v for v in variables(expr) if v != "g"]
+        inputs = (upstream, *(values[v] for v in used))
+        attributes = {"inputs": ["g", *used], "expr": to_json(expr)}
+        name = self.graph.unique(f"{node.name}:d{variable}")
+        return self.graph.apply(name, "map", inputs, attributes).name
