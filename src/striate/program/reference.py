@@ -1,0 +1,286 @@
+"""The reference backend: any graph, node by node, in NumPy float64.
+
+It has the same classes and methods as the native program and stands for what a graph means: tests
+compare the two, and where there is no native code it runs everything. Deliberately not fast.
+Parameters and optimiser states are kept in float32, as the native program keeps them; whatever
+happens between reading and storing them is float64.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.errors import ModelError, OptionError, ShapeError, suggest
+from striate.formula.operations import find_operation
+from striate.formula.structure import Dropout
+from striate.formula.update import UpdateRule, apply_numpy
+from striate.graph.gradient import differentiate
+from striate.graph.graph import LEAVES, Graph, Node
+from striate.program.result import TrainResult
+from striate.random import Draw
+
+Array = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+LOSSES = {"cross_entropy": "cross_entropy", "mse": "mse_loss"}
+_REPORT_SECONDS = 0.1
+
+
+def evaluate_graph(
+    graph: Graph,
+    leaves: Mapping[str, ArrayLike],
+    wanted: Iterable[str] | None = None,
+    draw: Draw | None = None,
+) -> dict[str, Array]:
+    """The values of some nodes of a graph, in float64.
+
+    Args:
+        graph: forward or gradient nodes, in order.
+        leaves: arrays for the inputs and parameters, by name.
+        wanted: names of the nodes asked for; by default the graph's outputs.
+        draw: the random numbers of a training step; without it dropout does nothing.
+    Raises:
+        ModelError: a wanted node is not in the graph, or a leaf has no array.
+    """
+    names = tuple(graph.outputs if wanted is None else wanted)
+    for name in names:
+        if name not in graph.nodes:
+            raise ModelError(f"graph: there is no node {name!r}. {suggest(name, graph.nodes)}")
+    needed = graph.pruned(names)
+    last = {name: node.name for node in needed.nodes.values() for name in node.inputs}
+    values: dict[str, Array] = {}
+    for node in needed.nodes.values():
+        if node.op in LEAVES:
+            if node.name in leaves:
+                values[node.name] = np.asarray(leaves[node.name], np.float64)
+            continue
+        values[node.name] = _evaluate_node(node, values, draw)
+        for name in set(node.inputs):
+            if last[name] == node.name and name not in names:
+                del values[name]
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise ModelError(f"graph: expected an array for {missing[0]!r}; got none.")
+    return {name: values[name] for name in names}
+
+
+def _evaluate_node(node: Node, values: Mapping[str, Array], draw: Draw | None) -> Array:
+    missing = [name for name in node.inputs if name not in values]
+    if missing:
+        raise ModelError(f"graph: expected an array for {missing[0]!r}, read by {node.name!r}.")
+    operation = find_operation(node.op)
+    arrays = [values[name] for name in node.inputs]
+    if isinstance(operation, Dropout) and draw is not None:
+        return operation.training(node.attributes, arrays[0], draw)
+    return operation.reference(node.attributes, arrays)
+
+
+class ReferenceInference:
+    """Runs a forward graph with one input.
+
+    >>> from striate.formula.activation import map_attributes
+    >>> graph = Graph([Node("x", "input", shape=(3,))])
+    >>> _ = graph.apply("y", "map", ("x",), map_attributes("relu"))
+    >>> graph.outputs = ("y",)
+    >>> ReferenceInference(graph).run(np.array([[-1.0, 0.0, 2.0]]), {})
+    array([[0., 0., 2.]], dtype=float32)
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        if len(graph.inputs) != 1 or not graph.outputs:
+            raise ModelError(
+                f"inference: expected a graph of one input and an output; got "
+                f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs."
+            )
+        self.graph = graph
+        self.input = graph.inputs[0]
+
+    def run(self, x: ArrayLike, parameters: Mapping[str, ArrayLike]) -> Float32:
+        """The first output, (n, *shape) float32, of a batch (n, *input shape)."""
+        name = self.graph.outputs[0]
+        return self.values(x, parameters, [name])[name]
+
+    def values(
+        self, x: ArrayLike, parameters: Mapping[str, ArrayLike], names: Iterable[str]
+    ) -> dict[str, Float32]:
+        """The outputs of any nodes, float32."""
+        found = self.exact(x, parameters, names)
+        return {name: np.asarray(value, np.float32) for name, value in found.items()}
+
+    def exact(
+        self, x: ArrayLike, parameters: Mapping[str, ArrayLike], names: Iterable[str]
+    ) -> dict[str, Array]:
+        """The outputs of any nodes, float64."""
+        images = np.asarray(x)
+        _require_images("inference", images, self.input.shape)
+        leaves = _parameters_of(self.graph, parameters)
+        return evaluate_graph(self.graph, {**leaves, self.input.name: images}, names)
+
+
+class ReferenceTraining:
+    """Trains a forward graph: loss, gradient and update of each step, in order.
+
+    Attributes:
+        parameters: live float32 arrays by name, zero at first; fill them before the first run.
+        state: live float32 arrays of the optimiser, `"momentum:0.weight"`, zero at first.
+    """
+
+    def __init__(self, graph: Graph, loss: str, rule: UpdateRule) -> None:
+        if loss not in LOSSES:
+            raise OptionError(f"training: unknown loss {loss!r}. {suggest(loss, LOSSES)}")
+        if len(graph.inputs) != 1 or not graph.outputs:
+            raise ModelError("training: expected a graph of one input and an output.")
+        self.rule = rule
+        self.input = graph.inputs[0]
+        self.prediction = graph.nodes[graph.outputs[0]]
+        self.classifies = loss == "cross_entropy"
+        self.parameters: dict[str, Float32] = {
+            node.name: np.zeros(node.shape, np.float32) for node in graph.parameters
+        }
+        self.state: dict[str, Float32] = {
+            f"{name}:{parameter}": np.zeros_like(array)
+            for name in rule.state
+            for parameter, array in self.parameters.items()
+        }
+        whole = graph.copy()
+        shape = () if self.classifies else self.prediction.shape
+        self.target = whole.append(Node(whole.unique("target"), "input", shape=shape))
+        self.loss = whole.apply(
+            whole.unique("loss"), LOSSES[loss], (self.prediction.name, self.target.name)
+        )
+        self.graph, self.gradients = differentiate(whole, self.loss.name, list(self.parameters))
+
+    def run(
+        self,
+        images: Any,
+        targets: Any,
+        order: Any,
+        *,
+        batch_size: int,
+        hyper: Any,
+        first_step: int = 0,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> TrainResult:
+        """One step a batch, over the samples that `order` names.
+
+        Args:
+            images: (N, *input shape).
+            targets: (N,) labels, or (N, *output shape) for mse.
+            order: (m,) positions of samples; the last batch may be smaller.
+            batch_size: samples a step.
+            hyper: (steps, number of the rule's hyper numbers).
+            first_step: global number of the first step, for dropout.
+            seed: of dropout's random numbers.
+            progress: called with the number of steps done, about ten times a second.
+            stop: where set, training ends before the next step.
+        """
+        order = np.asarray(order, np.int64)
+        steps = math.ceil(order.size / batch_size) if batch_size >= 1 else 0
+        self._require(images, targets, order, batch_size, np.shape(hyper), steps)
+        losses, correct = [], []
+        done, reported = 0, time.monotonic()
+        while done < steps and not (stop is not None and stop.is_set()):
+            rows = order[done * batch_size : (done + 1) * batch_size]
+            numbers = dict(zip(self.rule.hyper, map(float, hyper[done]), strict=True))
+            draw = Draw(seed, first_step + done)
+            loss, right = self._step(images[rows], targets[rows], numbers, draw)
+            losses.append(loss)
+            correct.append(right)
+            done += 1
+            if progress is not None and time.monotonic() - reported >= _REPORT_SECONDS:
+                progress(done)
+                reported = time.monotonic()
+        return TrainResult(
+            done,
+            np.concatenate([np.zeros(0, np.float32), *losses]),
+            np.concatenate([np.zeros(0, bool), *correct]),
+        )
+
+    def gradient(
+        self, images: ArrayLike, targets: ArrayLike, draw: Draw | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """The loss of each sample, and the gradient of their mean to every parameter (float64)."""
+        found = self._values(images, targets, draw)
+        slopes = {name: found[node] for name, node in self.gradients.items()}
+        return found[self.loss.name], slopes
+
+    def _values(self, images: ArrayLike, targets: ArrayLike, draw: Draw | None) -> dict[str, Array]:
+        leaves = {**self.parameters, self.input.name: images, self.target.name: targets}
+        names = [self.loss.name, self.prediction.name, *self.gradients.values()]
+        return evaluate_graph(self.graph, leaves, names, draw)
+
+    def _step(
+        self, images: Any, targets: Any, hyper: Mapping[str, float], draw: Draw
+    ) -> tuple[Float32, NDArray[np.bool_]]:
+        found = self._values(images, targets, draw)
+        for name, node in self.gradients.items():
+            state = {key: self.state[f"{key}:{name}"] for key in self.rule.state}
+            value, states = apply_numpy(self.rule, self.parameters[name], found[node], state, hyper)
+            self.parameters[name][...] = value
+            for key, array in states.items():
+                state[key][...] = array
+        loss = found[self.loss.name].astype(np.float32)
+        if not self.classifies:
+            return loss, np.zeros(loss.shape, bool)
+        return loss, found[self.prediction.name].argmax(axis=1) == targets
+
+    def _require(
+        self,
+        images: Any,
+        targets: Any,
+        order: NDArray[np.int64],
+        batch_size: int,
+        hyper: tuple[int, ...],
+        steps: int,
+    ) -> None:
+        _require_images("training", np.asarray(images), self.input.shape)
+        expected = (len(images), *self.target.shape)
+        if np.shape(targets) != expected:
+            raise ShapeError(
+                f"training: expected targets of shape {expected}; got {np.shape(targets)}."
+            )
+        if batch_size < 1:
+            raise OptionError(f"training: batch_size expected at least 1; got {batch_size}.")
+        if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < len(images)):
+            raise ShapeError(
+                f"training: order expected positions from 0 to {len(images) - 1}; got an array of "
+                f"shape {order.shape}."
+            )
+        if hyper != (steps, len(self.rule.hyper)):
+            raise ShapeError(
+                f"training: hyper expected shape {(steps, len(self.rule.hyper))}, a row a step of "
+                f"{', '.join(self.rule.hyper)}; got {hyper}."
+            )
+
+
+def _parameters_of(graph: Graph, parameters: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """The graph's parameters, each of the right shape."""
+    found: dict[str, ArrayLike] = {}
+    for node in graph.parameters:
+        if node.name not in parameters:
+            raise ModelError(
+                f"parameters: expected {node.name!r}; got {sorted(parameters)}. "
+                f"Load weights that belong to this network."
+            )
+        if np.shape(parameters[node.name]) != node.shape:
+            raise ShapeError(
+                f"parameters: {node.name} expected shape {node.shape}; "
+                f"got {np.shape(parameters[node.name])}."
+            )
+        found[node.name] = parameters[node.name]
+    return found
+
+
+def _require_images(where: str, images: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if images.shape[1:] != shape or images.ndim != len(shape) + 1:
+        axes = ", ".join(map(str, ("n", *shape)))
+        raise ShapeError(f"{where}: expected images of shape ({axes}); got {images.shape}.")
