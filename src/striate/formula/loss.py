@@ -79,7 +79,7 @@ class CrossEntropy(Operation):
     def differentiable(self, argument: str) -> bool:
         return argument == "x"
 
-    def _bound(
+    def bind(
         self, attributes: Attributes, arrays: Sequence[ArrayLike]
     ) -> tuple[Formula, dict[str, Array]]:
         x = np.asarray(arrays[0], np.float64)

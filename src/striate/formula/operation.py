@@ -73,7 +73,7 @@ class Operation:
 
     def reference(self, attributes: Attributes, arrays: Sequence[ArrayLike]) -> Array:
         """The output in float64, from inputs with the batch axis."""
-        formula, tensors = self._bound(attributes, arrays)
+        formula, tensors = self.bind(attributes, arrays)
         return formula.reference(**tensors)
 
     def gradient(
@@ -90,7 +90,7 @@ class Operation:
             arrays: the inputs.
             wanted: the positions of the inputs that need one (default: all); the rest get None.
         """
-        formula, tensors = self._bound(attributes, arrays)
+        formula, tensors = self.bind(attributes, arrays)
         names = list(tensors)
         asked = [names[k] for k in (range(len(names)) if wanted is None else wanted)]
         asked = [name for name in asked if self.differentiable(name)]
@@ -123,9 +123,10 @@ class Operation:
             return Cost(0, 0)
         return self.formula(attributes, self.full_shapes(attributes, shapes)).cost()
 
-    def _bound(
+    def bind(
         self, attributes: Attributes, arrays: Sequence[ArrayLike]
     ) -> tuple[Formula, dict[str, Array]]:
+        """The formula on these arrays' shapes, and the arrays by the names that it reads."""
         names = self.argument_names(attributes, len(arrays))
         tensors = {name: np.asarray(a, np.float64) for name, a in zip(names, arrays, strict=True)}
         formula = self.formula(attributes, [a.shape for a in tensors.values()])
