@@ -1,0 +1,1 @@
+"""File formats that networks are stored in and exchanged by."""
