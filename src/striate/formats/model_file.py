@@ -1,0 +1,181 @@
+"""Model files: a network's graph and its weights in one safetensors file.
+
+The tensors bear torch's state-dict names, so any reader of safetensors finds the weights. The
+metadata's entry "striate" holds the graph as JSON, so the network loads without the code that
+built it. Nothing in the file is run: no pickle, and the graph's shapes are worked out anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from striate.errors import ModelError, OptionError, TraceError
+from striate.files import StrPath
+from striate.formats.safetensors_file import load_tensors, save_tensors
+from striate.graph.graph import Graph
+from striate.nn.graph_module import GraphModule
+from striate.nn.module import Module
+from striate.version import __version__
+
+_KEY = "striate"
+_FORMAT = "striate-model-1"
+
+
+def save(
+    net: Module,
+    path: StrPath,
+    *,
+    input_shape: Any = None,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network to a safetensors file, from which `load` makes it again.
+
+    Args:
+        net: the network.
+        path: the file; written whole or not at all.
+        input_shape: of one sample, e.g. (1, 28, 28); by default the one that the network was last
+            called, trained or traced on.
+        notes: what shall travel with it, as JSON values (class names …); by default the `notes`
+            of a network that has some.
+    Raises:
+        OptionError: the network was never called and no `input_shape` is given; or notes that are
+            no JSON.
+        FileError: the file cannot be written.
+
+    >>> import tempfile
+    >>> from striate import nn
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(net, f"{folder}/net.safetensors", input_shape=(1, 2, 2))
+    ...     load(f"{folder}/net.safetensors")(np.zeros((3, 1, 2, 2))).shape
+    (3, 2)
+    """
+    if not isinstance(net, Module):
+        raise OptionError(f"save: expected a Module; got {type(net).__name__}.")
+    shape = _shape_of(net) if input_shape is None else input_shape
+    graph, training = _graphs(net, shape)
+    names = dict(net.named_parameters(remove_duplicate=False))
+    first = {id(p): name for name, p in net.named_parameters()}
+    description = {
+        "format": _FORMAT,
+        "version": __version__,
+        "graph": graph.to_json(),
+        "training_graph": None if training is None else training.to_json(),
+        "parameters": list(first.values()),
+        "aliases": {n: first[id(p)] for n, p in names.items() if first[id(p)] != n},
+        "description": net.description if isinstance(net, GraphModule) else repr(net),
+        "notes": dict(getattr(net, "notes", {}) if notes is None else notes),
+    }
+    tensors = {name: parameter.data for name, parameter in names.items()}
+    save_tensors(path, tensors, {"format": "pt", _KEY: _text(description)})
+
+
+def _text(description: dict[str, Any]) -> str:
+    try:
+        return json.dumps(description, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"save: expected notes and constants of JSON values (text, finite numbers, lists, "
+            f"dicts); got {error}."
+        ) from None
+
+
+def _shape_of(net: Module) -> tuple[int, ...]:
+    shape = net.last_input_shape
+    if shape is None and isinstance(net, GraphModule):
+        shape = net.input_shape
+    if shape is None:
+        raise OptionError(
+            f"save: expected a network whose input shape is known; got a {type(net).__name__} that "
+            "was never called. Write save(net, path, input_shape=(1, 28, 28)), the shape of one "
+            "sample."
+        )
+    return shape
+
+
+def _graphs(net: Module, shape: Any) -> tuple[Graph, Graph | None]:
+    """The graph in evaluation, and in training where that is another one that can be traced."""
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        graph = net.eval().to_graph(shape)
+        try:
+            training = net.train().to_graph(shape)
+        except TraceError:  # a network may answer otherwise in training; it is saved to be used
+            return graph, None
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return graph, None if training.to_json() == graph.to_json() else training
+
+
+def load(path: StrPath) -> GraphModule:
+    """The network in a file that `save` wrote, in evaluation mode.
+
+    It needs none of the code that built it. `.train()` and `striate.fit` train it further.
+
+    Args:
+        path: the file.
+    Raises:
+        ModelError: there is no such file, it is damaged, or holds no striate network.
+    """
+    tensors, metadata = load_tensors(path)
+    if _KEY not in metadata:
+        raise ModelError(
+            f"{path}: expected a striate model; got a safetensors file of {len(tensors)} tensors "
+            "without a network. Build the network and load the weights by name: "
+            "net.load_state_dict(striate.formats.load_tensors(path)[0])."
+        )
+    try:
+        return _network(tensors, metadata[_KEY])
+    except (ModelError, OptionError) as error:
+        raise ModelError(f"{path}: expected a striate model; {error}") from None
+    except RecursionError:
+        raise ModelError(
+            f"{path}: expected a striate model; got a description nested too deeply."
+        ) from None
+
+
+def _network(tensors: dict[str, Any], text: str) -> GraphModule:
+    data = _description(text)
+    graph = Graph.from_json(data["graph"])
+    training = data.get("training_graph")
+    aliases = data["aliases"]
+    for name, array in tensors.items():
+        if array.dtype != np.float32:
+            raise ModelError(f"got dtype={array.dtype} for {name!r}, which has to be float32.")
+    names = [str(name) for name in data["parameters"]]
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise ModelError(f"got no tensor {missing[0]!r}, which its description names.")
+    module = GraphModule(
+        graph,
+        {name: tensors[name] for name in names},
+        training_graph=None if training is None else Graph.from_json(training),
+        description=str(data["description"]),
+        notes=data["notes"],
+    )
+    for alias, name in aliases.items():
+        module.share(str(alias), str(name))
+    return module
+
+
+def _description(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"got a description that is no JSON ({error}).") from None
+    if not isinstance(data, dict) or data.get("format") != _FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise ModelError(
+            f"got format={found!r} where {_FORMAT!r} is known. "
+            "It may come from a newer striate: upgrade."
+        )
+    kinds = {"graph": dict, "parameters": list, "aliases": dict, "description": str, "notes": dict}
+    for key, kind in kinds.items():
+        if not isinstance(data.get(key), kind):
+            raise ModelError(f"got a description without {key!r}.")
+    return data

@@ -1,0 +1,90 @@
+"""Checks of arguments that the layers and the functions share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from striate.errors import OptionError
+from striate.shapes import pair
+
+Sizes = int | Sequence[int]
+Padding = int | Sequence[int] | str
+
+
+def named_pair(value: Sizes, where: str, name: str, least: int = 1) -> tuple[int, int]:
+    """`(height, width)` from a number or two; the error names the layer and the argument."""
+    return pair(value, f"{where}: {name}", least)
+
+
+def whole(value: Any, where: str, name: str, least: int = 1) -> int:
+    """A whole number of at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
+        raise OptionError(
+            f"{where}: expected {name} to be a whole number from {least}; got {name}={value!r}."
+        )
+    return int(value)
+
+
+def conv_padding(
+    padding: Padding,
+    where: str,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> list[list[int]]:
+    """`[[top, bottom], [left, right]]` from a number, two, "valid" or "same".
+
+    "same" adds `d·(k − 1)` rows in all, an odd one at the end, so that the size stays.
+
+    >>> conv_padding("same", "conv2d", (4, 3), (1, 1), (1, 1))
+    [[1, 2], [1, 1]]
+    """
+    if isinstance(padding, str):
+        if padding == "valid":
+            return [[0, 0], [0, 0]]
+        if padding != "same":
+            raise OptionError(
+                f"{where}: expected padding to be numbers, 'valid' or 'same'; "
+                f"got padding={padding!r}."
+            )
+        if stride != (1, 1):
+            raise OptionError(
+                f"{where}: expected stride 1 with padding='same'; got stride={stride}. "
+                "Give the padding in numbers."
+            )
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+        return [[total // 2, total - total // 2] for total in totals]
+    return both_sides(named_pair(padding, where, "padding", 0))
+
+
+def both_sides(padding: tuple[int, int]) -> list[list[int]]:
+    """`[[top, bottom], [left, right]]` from (vertical, horizontal)."""
+    return [[k, k] for k in padding]
+
+
+def unsupported(where: str, name: str, value: Any, instead: str) -> None:
+    """Refuse an argument of torch's that striate has not, unless it says nothing.
+
+    Raises:
+        OptionError: `value` is neither None nor False.
+    """
+    if value is not None and value is not False:
+        raise OptionError(f"{where}: {name}={value!r} is not supported. {instead}")
+
+
+def check_kind(where: str, device: Any, dtype: Any) -> None:
+    """Refuse any device but the CPU and any dtype but float32."""
+    if device is not None and str(device) != "cpu":
+        unsupported(where, "device", device, "Networks run on the CPU; leave it out.")
+    if dtype is not None and np.dtype(dtype) != np.float32:
+        unsupported(where, "dtype", dtype, "Networks compute in float32; leave it out.")
+
+
+def probability(p: Any, where: str) -> float:
+    """A dropout probability: from 0 to below 1."""
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.number)) or not 0 <= p < 1:
+        raise OptionError(f"{where}: expected a probability from 0 to below 1; got p={p!r}.")
+    return float(p)

@@ -1,0 +1,168 @@
+"""Running graphs on NumPy arrays for `nn`: whole networks by their plan, single operations at once.
+
+The arithmetic is `program`'s (native code, or the reference); this file checks what goes in,
+keeps built programs, and adds the one thing an inference program leaves out: dropout on a plain
+call in training mode.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from striate.errors import ShapeError
+from striate.formula.operations import find_operation
+from striate.graph.graph import Graph, Node, Shape
+from striate.nn.parameter import Array, Float32, as_float32
+from striate.nn.trace import INPUT, Traced
+from striate.settings import next_generator
+
+if TYPE_CHECKING:
+    from striate.formula.operation import Operation
+
+
+class Inference(Protocol):
+    """What `program.build_inference` gives."""
+
+    def run(self, x: Float32, parameters: Mapping[str, Float32]) -> Float32: ...
+
+    def values(
+        self, x: Float32, parameters: Mapping[str, Float32], names: list[str]
+    ) -> dict[str, Float32]: ...
+
+
+def build(graph: Graph) -> Inference:
+    """The program that computes a graph."""
+    from striate.program import build_inference  # late: it is not needed to define networks
+
+    program: Inference = build_inference(graph)
+    return program
+
+
+class Plan:
+    """A traced network with its program, built when it first runs."""
+
+    def __init__(self, traced: Traced, earlier: Plan | None = None) -> None:
+        self.graph = traced.graph
+        self._parameters = tuple(traced.parameters.items())
+        self._inference: Inference | None = None
+        if earlier is not None and earlier.graph.to_json() == self.graph.to_json():
+            self._inference = earlier._inference
+        self._output = self.graph.nodes[self.graph.outputs[0]]
+        self._drops = any(node.op == "dropout" for node in self.graph.steps)
+
+    @property
+    def inference(self) -> Inference:
+        if self._inference is None:
+            self._inference = build(self.graph)
+        return self._inference
+
+    def parameters(self) -> dict[str, Float32]:
+        """The numbers of the parameters that the graph reads, as they are now."""
+        return {name: parameter.data for name, parameter in self._parameters}
+
+    def run(self, x: Float32) -> Float32:
+        """The network's output for a batch."""
+        if len(x) == 0:
+            return np.empty((0, *self._output.shape), np.float32)
+        if self._output.op == "input":
+            return x.copy()
+        if self._drops:
+            return self._run_with_dropout(x)
+        return self.inference.run(x, self.parameters())
+
+    def _run_with_dropout(self, x: Float32) -> Float32:
+        """Node by node: an inference program leaves dropout out."""
+        values: dict[str, Float32] = {INPUT: x, **self.parameters()}
+        for node in self.graph.steps:
+            arrays = [values[name] for name in node.inputs]
+            batched = [self.graph.nodes[name].batched for name in node.inputs]
+            if node.op == "dropout":
+                values[node.name] = drop(arrays[0], node.attributes["p"])
+            else:
+                values[node.name] = compute(node.op, arrays, node.attributes, batched)
+        return values[self._output.name]
+
+
+def as_batch(value: Any, where: str) -> Float32:
+    """A batch as float32 in C order: at least one axis, the first is the samples."""
+    array = as_float32(value, where)
+    if array.ndim == 0:
+        raise ShapeError(
+            f"{where}: expected a batch (n, ...); got a single number, shape=(). "
+            "Pass an array whose first axis is the samples."
+        )
+    return array
+
+
+def drop(x: Float32, p: float) -> Float32:
+    """`x/(1 − p)` where a uniform number is at least p, else 0."""
+    kept = next_generator().random(x.shape) >= p
+    dropped: Float32 = np.where(kept, x / np.float32(1 - p), np.float32(0))
+    return dropped
+
+
+# ---- single operations -----------------------------------------------------------------------
+
+
+def compute(
+    op: str, arrays: Sequence[Array], attributes: Mapping[str, Any], batched: Sequence[bool]
+) -> Float32:
+    """One operation on arrays: float32 in, float32 out.
+
+    Args:
+        op: the operation's name in graphs.
+        arrays: its inputs, those that are batched with the batch axis first.
+        attributes: the operation's.
+        batched: which inputs have a batch axis (a convolution's weight has none).
+    """
+    sizes = {len(a) for a, is_batch in zip(arrays, batched, strict=True) if is_batch}
+    if len(sizes) != 1:
+        shapes = ", ".join(str(a.shape) for a in arrays)
+        raise ShapeError(
+            f"{op}: expected arrays with the same number of samples; got shapes {shapes}."
+        )
+    shapes = tuple(
+        a.shape[1:] if is_batch else a.shape for a, is_batch in zip(arrays, batched, strict=True)
+    )
+    text = json.dumps(dict(attributes), sort_keys=True)
+    single = _single(op, text, shapes, tuple(batched))
+    if sizes == {0}:
+        return np.empty((0, *single.shape), np.float32)
+    return single.run(arrays)
+
+
+class _Single:
+    """One operation as a graph of its own; natively where it has one batched input."""
+
+    def __init__(self, graph: Graph, node: Node, batched: Sequence[bool]) -> None:
+        self.graph, self.node, self.shape = graph, node, node.shape
+        self.native = sum(batched) == 1
+        self.operation: Operation = find_operation(node.op)
+        self._inference: Inference | None = None
+
+    def run(self, arrays: Sequence[Array]) -> Float32:
+        if not self.native:  # programs have one input; several are computed in float64
+            exact = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
+            return np.asarray(self.operation.reference(self.node.attributes, exact), np.float32)
+        if self._inference is None:
+            self._inference = build(self.graph)
+        x, *rest = arrays
+        return self._inference.run(x, dict(zip(self.node.inputs[1:], rest, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _single(op: str, text: str, shapes: tuple[Shape, ...], batched: tuple[bool, ...]) -> _Single:
+    graph = Graph()
+    names: list[str] = []
+    for k, (sample_shape, is_batch) in enumerate(zip(shapes, batched, strict=True)):
+        kind = "input" if is_batch else "parameter"
+        names.append(f"{kind}{k}")
+        graph.append(Node(names[-1], kind, shape=sample_shape, batched=is_batch))
+    node = graph.apply(op, op, tuple(names), json.loads(text))
+    graph.outputs = (op,)
+    return _Single(graph, node, batched)

@@ -1,0 +1,482 @@
+"""Functions with torch's names and signatures: `from striate.nn import functional as F`.
+
+On NumPy arrays (and parameters) they compute at once and give float32 arrays. On the tensors of
+a `forward` being traced they add to the graph; so one `forward` serves both. Nothing here keeps
+parameters: the layers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from striate.errors import OptionError, ShapeError
+from striate.formula.activation import map_attributes
+from striate.formula.expression import Expr, Operand
+from striate.nn.arguments import (
+    Padding,
+    Sizes,
+    both_sides,
+    conv_padding,
+    named_pair,
+    probability,
+    unsupported,
+    whole,
+)
+from striate.nn.elementwise import (
+    ADD,
+    MUL,
+    RELU,
+    SCALED_TANH,
+    SIGMOID,
+    TANH,
+    scalar_expression,
+)
+from striate.nn.execution import as_batch, compute, drop
+from striate.nn.parameter import Array, Float32, Parameter, as_float32
+from striate.nn.symbol import SymbolicTensor
+from striate.nn.trace import find_tracer
+from striate.nn.untraceable import untraceable
+
+# A traced tensor gives a traced tensor, an array gives an array.
+T = TypeVar("T", SymbolicTensor, Array)
+Weight = Parameter | Array
+Attributes = Mapping[str, Any]
+
+
+def _apply(
+    op: str, inputs: Sequence[Any], attributes: Attributes, stem: str = "", parameters: int = 0
+) -> Any:
+    """Trace or compute; the last `parameters` inputs have no batch axis."""
+    tracer = find_tracer(*inputs)
+    if tracer is not None:
+        return tracer.apply(op, inputs, attributes, stem or op)
+    count = len(inputs) - parameters
+    arrays = [as_batch(k, stem or op) for k in inputs[:count]]
+    arrays += [as_float32(k, stem or op) for k in inputs[count:]]
+    return compute(op, arrays, attributes, [k < count for k in range(len(inputs))])
+
+
+# ---- layers ----------------------------------------------------------------------------------
+
+
+def conv2d(
+    input: T,
+    weight: Weight,
+    bias: Weight | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> T:
+    """Cross-correlate images with kernels.
+
+    `y[n,o,i,j] = bias[o] + Σ_{c,p,q} x[n, c, i·sh + p·dh − ph, j·sw + q·dw − pw] · weight[o,c,p,q]`
+
+    Args:
+        input: (n, in_channels, ih, iw).
+        weight: (out_channels, in_channels/groups, kh, kw).
+        bias: (out_channels,), or None.
+        stride: pixels, one number or (vertical, horizontal).
+        padding: zero pixels on each side, one number or two; "valid" for none, "same" to keep
+            the size (stride 1).
+        dilation: pixels between the taps, 1 = dense.
+        groups: independent groups of channels.
+    Returns:
+        (n, out_channels, oh, ow), oh = ⌊(ih + 2·ph − dh·(kh − 1) − 1)/sh⌋ + 1.
+    Raises:
+        ShapeError: channels disagree, or the kernel does not fit.
+    Source: Dumoulin & Visin, A guide to convolution arithmetic, arXiv:1603.07285.
+
+    >>> x, w = np.ones((1, 1, 4, 4)), np.ones((2, 1, 3, 3))
+    >>> conv2d(x, w, padding=1)[0, :, 0, 0]
+    array([4., 4.], dtype=float32)
+    """
+    shape = np.shape(weight.data if isinstance(weight, Parameter) else weight)
+    if len(shape) != 4:
+        raise ShapeError(
+            f"conv2d: expected a weight (out_channels, in_channels/groups, kh, kw); "
+            f"got shape={shape}."
+        )
+    strides = named_pair(stride, "conv2d", "stride")
+    dilations = named_pair(dilation, "conv2d", "dilation")
+    attributes = {
+        "stride": list(strides),
+        "padding": conv_padding(padding, "conv2d", (shape[2], shape[3]), strides, dilations),
+        "dilation": list(dilations),
+        "groups": whole(groups, "conv2d", "groups"),
+    }
+    inputs = (input, weight) if bias is None else (input, weight, bias)
+    return cast(T, _apply("conv2d", inputs, attributes, parameters=len(inputs) - 1))
+
+
+def linear(input: T, weight: Weight, bias: Weight | None = None) -> T:
+    """`y[n,o] = bias[o] + Σ_k x[n,k]·weight[o,k]`.
+
+    Args:
+        input: (n, in_features).
+        weight: (out_features, in_features).
+        bias: (out_features,), or None.
+    Returns:
+        (n, out_features).
+
+    >>> linear(np.ones((2, 3)), np.ones((1, 3)), np.array([1.0]))
+    array([[4.],
+           [4.]], dtype=float32)
+    """
+    inputs = (input, weight) if bias is None else (input, weight, bias)
+    return cast(T, _apply("linear", inputs, {}, parameters=len(inputs) - 1))
+
+
+def max_pool2d(
+    input: T,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> T:
+    """The largest number of each window; the first of equals gets the gradient.
+
+    Args:
+        input: (n, channels, ih, iw).
+        kernel_size: one number or (vertical, horizontal).
+        stride: likewise; the kernel size where None.
+        padding: −∞ on each side, at most half of the kernel.
+        dilation: pixels between the taps.
+    Returns:
+        (n, channels, oh, ow).
+
+    >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).ravel()
+    array([ 5.,  7., 13., 15.], dtype=float32)
+    """
+    where = "max_pool2d"
+    unsupported(where, "ceil_mode", ceil_mode, "Pad the input so that the windows fit.")
+    unsupported(where, "return_indices", return_indices, "Leave it out.")
+    attributes = _window(where, kernel_size, stride, padding)
+    attributes["dilation"] = list(named_pair(dilation, where, "dilation"))
+    return cast(T, _apply(where, (input,), attributes))
+
+
+def avg_pool2d(
+    input: T,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> T:
+    """The mean of each window.
+
+    Args:
+        input: (n, channels, ih, iw).
+        kernel_size: one number or (vertical, horizontal).
+        stride: likewise; the kernel size where None.
+        padding: zeros on each side, at most half of the kernel.
+        count_include_pad: divide by the whole window, or only by what lies inside the image.
+    Returns:
+        (n, channels, oh, ow).
+
+    >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).ravel()
+    array([ 2.5,  4.5, 10.5, 12.5], dtype=float32)
+    """
+    where = "avg_pool2d"
+    unsupported(where, "ceil_mode", ceil_mode, "Pad the input so that the windows fit.")
+    unsupported(
+        where, "divisor_override", divisor_override, "Multiply the result by a number instead."
+    )
+    attributes = _window(where, kernel_size, stride, padding)
+    attributes["count_include_pad"] = bool(count_include_pad)
+    return cast(T, _apply(where, (input,), attributes))
+
+
+def _window(where: str, kernel_size: Sizes, stride: Sizes | None, padding: Sizes) -> dict[str, Any]:
+    kernel = named_pair(kernel_size, where, "kernel_size")
+    steps = kernel if stride is None else named_pair(stride, where, "stride")
+    sides = both_sides(named_pair(padding, where, "padding", 0))
+    return {"kernel": list(kernel), "stride": list(steps), "padding": sides}
+
+
+# ---- elementwise -----------------------------------------------------------------------------
+
+
+def relu(input: T, inplace: bool = False) -> T:
+    """`max(x, 0)`; with `inplace` the argument itself takes the result, as in torch.
+
+    >>> relu(np.array([[-1.0, 2.0]]))
+    array([[0., 2.]], dtype=float32)
+    """
+    return _into(input, _apply("map", (input,), RELU, "relu"), inplace)
+
+
+def tanh(input: T) -> T:
+    """`tanh(x)`."""
+    return cast(T, _apply("map", (input,), TANH, "tanh"))
+
+
+def sigmoid(input: T) -> T:
+    """`1/(1 + exp(−x))`."""
+    return cast(T, _apply("map", (input,), SIGMOID, "sigmoid"))
+
+
+def scaled_tanh(input: T) -> T:
+    """LeNet-5's activation `1.7159·tanh(2x/3)`: f(1) = 1, f(−1) = −1.
+
+    Source: LeCun et al., Gradient-based learning applied to document recognition, 1998, app. A.
+
+    >>> scaled_tanh(np.array([[1.0]])).round(4)
+    array([[1.]], dtype=float32)
+    """
+    return cast(T, _apply("map", (input,), SCALED_TANH, "scaled_tanh"))
+
+
+def scalar(fn_or_expr: Callable[..., Operand] | Expr, *tensors: T) -> T:
+    """Your own formula of scalars, applied to each element of tensors of one shape.
+
+    Its gradient and its machine code follow from it.
+
+    Args:
+        fn_or_expr: a function of as many scalars as there are tensors, written with + - * / **
+            and the functions of `striate.nn.scalar`; or an expression of that many variables.
+        tensors: (n, …), all of one shape.
+    Returns:
+        (n, …).
+
+    >>> from striate.nn.scalar import where
+    >>> scalar(lambda x: where(x > 0, x, 0.1 * x), np.array([[-10.0, 2.0]]))
+    array([[-1.,  2.]], dtype=float32)
+    """
+    e, names = scalar_expression(fn_or_expr, len(tensors), "F.scalar")
+    return cast(T, _apply("map", tensors, map_attributes(e, names), "scalar"))
+
+
+def add(input: T, other: T | float) -> T:
+    """`x + y` for tensors of one shape, or a tensor and a number."""
+    if isinstance(other, (int, float, np.number)):
+        return scalar(lambda x: x + float(other), input)
+    return cast(T, _apply("map", (input, other), ADD, "add"))
+
+
+def mul(input: T, other: T | float) -> T:
+    """`x · y` for tensors of one shape, or a tensor and a number."""
+    if isinstance(other, (int, float, np.number)):
+        return scalar(lambda x: x * float(other), input)
+    return cast(T, _apply("map", (input, other), MUL, "mul"))
+
+
+def dropout(input: T, p: float = 0.5, training: bool = True, inplace: bool = False) -> T:
+    """In training `x/(1 − p)` where a uniform number is ≥ p, else 0; otherwise x itself.
+
+    On arrays the numbers come from the library's generator (`striate.manual_seed`). In a traced
+    network that `fit` trains they depend on the seed, the step and the element only.
+
+    Source: Srivastava et al., Dropout, Journal of Machine Learning Research 15 (2014).
+    """
+    p = probability(p, "dropout")
+    if not training or p == 0:
+        return input
+    tracer = find_tracer(input)
+    if tracer is not None:
+        attributes = {"p": p, "site": tracer.dropout_site()}
+        return _into(input, tracer.apply("dropout", (input,), attributes, "dropout"), inplace)
+    return _into(input, drop(as_batch(input, "dropout"), p), inplace)
+
+
+def _into(input: T, result: Any, inplace: bool) -> T:
+    """With `inplace`, put the result where the argument was."""
+    if not inplace:
+        return cast(T, result)
+    if isinstance(input, SymbolicTensor):
+        input._rebind(result)
+    elif isinstance(input, np.ndarray):
+        input[...] = result
+    return input
+
+
+# ---- shape -----------------------------------------------------------------------------------
+
+
+def flatten(input: T, start_dim: int = 0, end_dim: int = -1) -> T:
+    """Axes `start_dim` … `end_dim` as one; `flatten(x, 1)` keeps the batch.
+
+    >>> flatten(np.zeros((2, 3, 4)), 1).shape
+    (2, 12)
+    """
+    if isinstance(input, SymbolicTensor):
+        return input.flatten(start_dim, end_dim)
+    x = as_float32(input, "flatten")
+    first, last = _axis(start_dim, x.ndim, "flatten"), _axis(end_dim, x.ndim, "flatten")
+    if last < first:
+        raise ShapeError(
+            f"flatten: expected start_dim <= end_dim; got {start_dim} and {end_dim} "
+            f"for shape {x.shape}."
+        )
+    merged = int(np.prod(x.shape[first : last + 1], dtype=np.int64))
+    return x.reshape(*x.shape[:first], merged, *x.shape[last + 1 :])
+
+
+def _axis(dim: int, ndim: int, where: str) -> int:
+    if isinstance(dim, bool) or not hasattr(dim, "__index__") or not -ndim <= dim < ndim:
+        raise ShapeError(f"{where}: expected an axis from {-ndim} to {ndim - 1}; got dim={dim!r}.")
+    return int(dim) % ndim
+
+
+def cat(tensors: Sequence[T], dim: int = 0) -> T:
+    """Join tensors along an axis; `dim=1` joins channels. Also called `concat`.
+
+    Args:
+        tensors: equal in every other axis.
+        dim: the axis. A network cannot join along 0, the batch.
+
+    >>> cat([np.zeros((1, 2, 3, 3)), np.ones((1, 4, 3, 3))], dim=1).shape
+    (1, 6, 3, 3)
+    """
+    parts: list[Any] = list(tensors)
+    if not parts:
+        raise OptionError("cat: expected at least one tensor; got none.")
+    symbol = next((k for k in parts if isinstance(k, SymbolicTensor)), None)
+    if symbol is None:
+        return cast(T, _cat_arrays([as_float32(k, "cat") for k in parts], dim))
+    axis = symbol.axis(dim, "cat")
+    if axis == 0:
+        raise untraceable(
+            "joining along axis 0 would mix the batch with itself", "Write dim=1 for channels."
+        )
+    return cast(T, _apply("concat", parts, {"axis": axis}, "cat"))
+
+
+concat = cat
+
+
+def _cat_arrays(arrays: list[Float32], dim: int) -> Float32:
+    axis = _axis(dim, max(1, arrays[0].ndim), "cat")
+    rest = {(a.ndim, a.shape[:axis], a.shape[axis + 1 :]) for a in arrays}
+    if len(rest) > 1:
+        shapes = ", ".join(str(a.shape) for a in arrays)
+        raise ShapeError(f"cat: expected arrays equal but for axis {axis}; got shapes {shapes}.")
+    return np.concatenate(arrays, axis=axis)
+
+
+def softmax(input: T, dim: int | None = None) -> T:
+    """`y[n,o] = exp(x[n,o])/Σ_c exp(x[n,c])`.
+
+    Args:
+        input: (n, classes).
+        dim: 1, the classes.
+
+    >>> softmax(np.zeros((1, 4)), dim=1)
+    array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
+    """
+    if dim is None:
+        raise OptionError("softmax: expected dim=1, the classes; got dim=None. Write dim=1.")
+    if isinstance(input, SymbolicTensor):
+        return input.softmax(dim)
+    x = as_batch(input, "softmax")
+    if _axis(dim, x.ndim, "softmax") != 1:
+        raise ShapeError(
+            f"softmax: expected dim=1, the classes; got dim={dim} for shape {x.shape}."
+        )
+    return cast(T, _apply("softmax", (x,), {}))
+
+
+# ---- losses, on arrays -----------------------------------------------------------------------
+
+
+def cross_entropy(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """`−ln softmax(x)[n, t[n]]`, computed in float64 and rounded to float32.
+
+    Args:
+        input: (n, classes), logits.
+        target: (n,), whole numbers from 0 to classes − 1.
+        reduction: "mean", "sum" or "none".
+    Returns:
+        A float32 number, or (n,) with "none".
+    Raises:
+        DataError: a label out of range.
+
+    >>> float(cross_entropy(np.zeros((2, 10)), np.array([3, 4])).round(4))
+    2.3026
+    """
+    where = "cross_entropy"
+    _no_symbols(where, input, target)
+    unsupported(where, "weight", weight, "Every class weighs 1.")
+    unsupported(where, "size_average", size_average, "Write reduction='mean' or 'sum'.")
+    unsupported(where, "reduce", reduce, "Write reduction='none'.")
+    if ignore_index != -100:
+        unsupported(where, "ignore_index", ignore_index, "Leave such samples out.")
+    if label_smoothing:
+        unsupported(where, "label_smoothing", label_smoothing, "Leave it at 0.")
+    logits, labels = as_batch(input, where), np.asarray(target)
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise OptionError(
+            f"{where}: expected target (n,) of whole numbers, one class a sample; "
+            f"got shape={labels.shape}, dtype={labels.dtype}."
+        )
+    return _reduced(where, compute(where, [logits, labels], {}, [True, True]), reduction)
+
+
+def mse_loss(
+    input: Array,
+    target: Array,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Array | None = None,
+) -> Any:
+    """`(x − t)²`, computed in float64 and rounded to float32.
+
+    Args:
+        input: (n, …).
+        target: the same shape.
+        reduction: "mean" and "sum" are over every element; "none" gives (n, …).
+    Returns:
+        A float32 number, or (n, …) with "none".
+
+    >>> float(mse_loss(np.array([[1.0, 2.0]]), np.array([[1.0, 4.0]])))
+    2.0
+    """
+    where = "mse_loss"
+    _no_symbols(where, input, target)
+    unsupported(where, "weight", weight, "Every element weighs 1.")
+    unsupported(where, "size_average", size_average, "Write reduction='mean' or 'sum'.")
+    unsupported(where, "reduce", reduce, "Write reduction='none'.")
+    x, t = as_batch(input, where), as_batch(target, where)
+    if x.shape != t.shape:
+        raise ShapeError(
+            f"{where}: expected input and target of one shape; got {x.shape} and {t.shape}."
+        )
+    squares = np.square(x.astype(np.float64) - t)
+    return _reduced(where, squares, reduction)
+
+
+def _reduced(where: str, losses: Array, reduction: str) -> Any:
+    if reduction == "none":
+        return losses.astype(np.float32)
+    if reduction not in ("mean", "sum"):
+        raise OptionError(
+            f"{where}: expected reduction 'mean', 'sum' or 'none'; got reduction={reduction!r}."
+        )
+    if losses.size == 0:
+        return np.float32(np.nan if reduction == "mean" else 0.0)
+    return np.float32(getattr(losses, reduction)(dtype=np.float64))
+
+
+def _no_symbols(where: str, *values: Any) -> None:
+    if find_tracer(*values) is not None:
+        raise untraceable(
+            f"{where} is a loss, and a network gives its prediction",
+            "Return the prediction from forward, and give the loss to striate.fit(loss=...).",
+        )

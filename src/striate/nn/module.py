@@ -1,0 +1,398 @@
+"""Module: the base of every layer and network, with torch.nn's names.
+
+A module holds parameters and other modules as attributes and computes in `forward`. Called on a
+NumPy array it is traced once for each shape and mode and runs as one program; called on a traced
+tensor, inside another module's forward, it adds its operations to the graph.
+
+It is not an autograd tensor library: `forward` is not run again for every batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from striate.errors import ModelError, OptionError, suggest
+from striate.graph.graph import Graph, Shape
+from striate.nn.execution import Inference, Plan, as_batch
+from striate.nn.parameter import Float32, Parameter, as_float32
+from striate.nn.trace import find_tracer, sample_shape_of, trace
+
+M = TypeVar("M", bound="Module")
+_MOST_PLANS = 16
+_changes = itertools.count(1)
+
+
+class _Structure:
+    """Counts changes to any module: of an attribute (plans are traced anew) and of a mode."""
+
+    version = 0
+    modes = 0
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict` found different: empty where it is strict."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base class of layers and networks.
+
+    Write a subclass with the layers as attributes and a `forward` of one tensor:
+
+    >>> import numpy as np
+    >>> from striate import nn
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.fc = nn.Linear(4, 2)
+    ...     def forward(self, x):
+    ...         return self.fc(x.flatten(1))
+    >>> sorted(Net().state_dict())
+    ['fc.bias', 'fc.weight']
+    """
+
+    # Whether forward adds one operation, which then bears the module's own path as its name.
+    one_node = False
+    training: bool
+    _parameters: dict[str, Parameter | None]
+    _modules: dict[str, Module | None]
+
+    def __init__(self) -> None:
+        for name, value in (
+            ("training", True),
+            ("_parameters", {}),
+            ("_modules", {}),
+            ("_plans", OrderedDict()),
+            ("_ready", None),
+            ("_last_shape", None),
+        ):
+            object.__setattr__(self, name, value)
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        """The computation; a subclass writes it."""
+        raise OptionError(
+            f"{type(self).__name__}: expected a method forward(self, x); got none. "
+            "Define what the module computes."
+        )
+
+    # ---- attributes --------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training":
+            object.__setattr__(self, name, bool(value))
+            _Structure.modes = next(_changes)
+            return
+        if isinstance(value, Parameter):
+            self.register_parameter(name, value)
+        elif isinstance(value, Module):
+            self.add_module(name, value)
+        else:
+            self._set_other(name, value)
+        _Structure.version = next(_changes)
+
+    def _set_other(self, name: str, value: Any) -> None:
+        for kind, held in (("parameter", "_parameters"), ("module", "_modules")):
+            registered = self.__dict__.get(held, {})
+            if name in registered:
+                if value is not None:
+                    raise OptionError(
+                        f"{type(self).__name__}.{name}: expected a {kind} or None; got "
+                        f"{type(value).__name__}. Write .{name}.data = array to change numbers, "
+                        f"or wrap the array in nn.Parameter."
+                    )
+                registered[name] = None
+                return
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        for held in ("_parameters", "_modules"):
+            registered = self.__dict__.get(held, {})
+            if name in registered:
+                return registered[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        for held in (self._parameters, self._modules):
+            if name in held:
+                del held[name]
+                break
+        else:
+            object.__delattr__(self, name)
+        _Structure.version = next(_changes)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._parameters, *self._modules})
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter under a name; None keeps the name without one."""
+        if param is not None and not isinstance(param, Parameter):
+            raise OptionError(
+                f"register_parameter: expected a Parameter or None; got {type(param).__name__}. "
+                "Wrap the array in nn.Parameter."
+            )
+        self._register("_parameters", name, param)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a module under a name; its parameters become part of this one's."""
+        if module is not None and not isinstance(module, Module):
+            raise OptionError(f"add_module: expected a Module; got {type(module).__name__}.")
+        self._register("_modules", name, module)
+
+    register_module = add_module
+
+    def _register(self, held: str, name: str, value: Any) -> None:
+        if held not in self.__dict__:
+            raise OptionError(
+                f"{type(self).__name__}.{name}: expected super().__init__() before the first "
+                "layer or parameter is assigned; got none. Call it first in __init__."
+            )
+        if not isinstance(name, str) or not name or "." in name:
+            raise OptionError(f"module: expected a name without dots; got {name!r}.")
+        registered = self.__dict__[held]
+        if name not in registered and hasattr(self, name):
+            if name not in self.__dict__ and name not in self._parameters | self._modules:
+                raise OptionError(
+                    f"{type(self).__name__}: expected a name that is free; got {name!r}, which "
+                    "modules have already. Choose another."
+                )
+        for other in (self.__dict__, self._parameters, self._modules):
+            if other is not registered:
+                other.pop(name, None)
+        registered[name] = value
+        _Structure.version = next(_changes)
+
+    # ---- walking -----------------------------------------------------------------------------
+
+    def named_modules(
+        self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """(path, module) of this module ("") and all below it; a shared one once."""
+        memo = set() if memo is None else memo
+        if id(self) in memo:
+            return
+        if remove_duplicate:
+            memo.add(id(self))
+        yield prefix, self
+        for name, child in self._modules.items():
+            if child is not None:
+                path = f"{prefix}.{name}" if prefix else name
+                yield from child.named_modules(memo, path, remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, a shared one once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of the modules directly below, a shared one once."""
+        seen: set[int] = set()
+        for name, child in self._modules.items():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                yield name, child
+
+    def children(self) -> Iterator[Module]:
+        """The modules directly below."""
+        for _, child in self.named_children():
+            yield child
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """(state-dict name, parameter), a shared one once unless asked otherwise."""
+        seen: set[int] = set()
+        walk = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
+        for path, module in walk:
+            for name, parameter in module._parameters.items():
+                if parameter is None or (remove_duplicate and id(parameter) in seen):
+                    continue
+                seen.add(id(parameter))
+                yield (f"{path}.{name}" if path else name), parameter
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """The parameters of this module and of all below it, a shared one once."""
+        for _, parameter in self.named_parameters(recurse=recurse):
+            yield parameter
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a path ("features.3"); "" is this one."""
+        known = dict(self.named_modules(remove_duplicate=False))
+        if target not in known:
+            raise OptionError(f"get_submodule: no module {target!r}. {suggest(target, known)}")
+        return known[target]
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter with a state-dict name ("conv1.weight")."""
+        known = dict(self.named_parameters(remove_duplicate=False))
+        if target not in known:
+            raise OptionError(f"get_parameter: no parameter {target!r}. {suggest(target, known)}")
+        return known[target]
+
+    def apply(self: M, fn: Callable[[Module], Any]) -> M:
+        """Call a function on every module below this one and on this one, e.g. to initialise."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    # ---- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Float32]:
+        """Every parameter's array by torch's name.
+
+        The arrays are the parameters' own storage: change one and the network changes. Copy them
+        to keep them. A shared parameter stands under each of its names.
+        """
+        return {name: p.data for name, p in self.named_parameters(remove_duplicate=False)}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> IncompatibleKeys:
+        """Copy arrays into the parameters of the same names; all of them or, on an error, none.
+
+        Args:
+            state_dict: name -> array, or anything NumPy can read, of the parameter's shape.
+            strict: whether names that are missing or unknown are errors.
+        Raises:
+            ModelError: names are missing or unknown, or shapes differ; the message lists them.
+        """
+        own = dict(self.named_parameters(remove_duplicate=False))
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        arrays = {
+            name: as_float32(value, f"load_state_dict: {name}")
+            for name, value in state_dict.items()
+            if name in own
+        }
+        faults = [
+            f"{name} has shape {array.shape}, the network needs {own[name].shape}"
+            for name, array in arrays.items()
+            if array.shape != own[name].shape
+        ]
+        if strict and missing:
+            faults.append(f"missing: {_listed(missing)}")
+        if strict and unexpected:
+            faults.append(f"unexpected: {_listed(unexpected)}")
+        if faults:
+            raise ModelError(
+                f"load_state_dict: expected the parameters of {type(self).__name__}; got "
+                f"{_listed(faults, '; ')}. Build the network with the sizes it was saved with"
+                f"{'' if not strict else ', or pass strict=False to skip names'}."
+            )
+        for name, array in arrays.items():
+            own[name].data[...] = array
+        return IncompatibleKeys(missing, unexpected)
+
+    def train(self: M, mode: bool = True) -> M:
+        """Set training mode here and below: dropout drops, also on a plain call."""
+        if not isinstance(mode, bool):
+            raise OptionError(f"train: expected True or False; got mode={mode!r}.")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Set evaluation mode here and below: dropout is the identity."""
+        return self.train(False)
+
+    # ---- calling -----------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        """Compute: a NumPy batch in gives a NumPy batch out; a traced tensor is traced.
+
+        Arrays of whole numbers, booleans and float64 are converted to float32; nothing is scaled.
+        The batch may have any size, 0 included.
+
+        Raises:
+            ShapeError: the layers do not take this shape.
+            TraceError: forward does something that a graph cannot hold.
+        """
+        tracer = find_tracer(inputs, keywords)
+        if tracer is not None:
+            return tracer.call(self, inputs, keywords)
+        if len(inputs) != 1 or keywords:
+            count = len(inputs) + len(keywords)
+            raise OptionError(
+                f"{type(self).__name__}: expected one array, a batch; got {count} arguments. "
+                "A network has one input; join several along the channels."
+            )
+        x = as_batch(inputs[0], type(self).__name__)
+        return self._plan(x.shape[1:]).run(x)
+
+    def _plan(self, sample_shape: Shape) -> Plan:
+        """The traced network for a per-sample shape in the present mode."""
+        state = (_Structure.version, _Structure.modes, sample_shape)
+        ready: tuple[Any, Plan] | None = self.__dict__["_ready"]
+        if ready is not None and ready[0] == state:
+            return ready[1]
+        plan = self._find_plan(sample_shape)
+        # After the trace: what forward itself assigns to the module must not outdate the plan.
+        state = (_Structure.version, _Structure.modes, sample_shape)
+        self.__dict__.update(_ready=(state, plan), _last_shape=sample_shape)
+        return plan
+
+    def _find_plan(self, sample_shape: Shape) -> Plan:
+        plans: OrderedDict[Any, tuple[int, Plan]] = self.__dict__["_plans"]
+        key = (sample_shape, tuple(m.training for m in self.modules()))
+        version, plan = plans.get(key, (-1, None))
+        if plan is None or version != _Structure.version:
+            plan = Plan(trace(self, sample_shape), plan)
+        plans[key] = (_Structure.version, plan)
+        plans.move_to_end(key)
+        while len(plans) > _MOST_PLANS:
+            plans.popitem(last=False)
+        return plan
+
+    def to_graph(self, input_shape: Any) -> Graph:
+        """The network as a graph, traced in the present mode on samples of a shape.
+
+        Args:
+            input_shape: of one sample, without the batch axis: (1, 28, 28).
+        """
+        return self._plan(sample_shape_of(input_shape)).graph.copy()
+
+    def program(self, input_shape: Any) -> Inference:
+        """The built inference program for samples of a shape: what a call runs."""
+        return self._plan(sample_shape_of(input_shape)).inference
+
+    @property
+    def last_input_shape(self) -> Shape | None:
+        """The per-sample shape that the network was last traced or called on."""
+        shape: Shape | None = self.__dict__["_last_shape"]
+        return shape
+
+    # ---- text --------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of the module's line."""
+        return ""
+
+    def _repr_name(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr().split("\n") if self.extra_repr() else []
+        children = [
+            f"({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self._modules.items()
+        ]
+        if not children and len(extra) <= 1:
+            return f"{self._repr_name()}({''.join(extra)})"
+        return f"{self._repr_name()}(\n  " + "\n  ".join(extra + children) + "\n)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles leave the built programs behind."""
+        return {**self.__dict__, "_plans": OrderedDict(), "_ready": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _listed(names: list[str], separator: str = ", ") -> str:
+    shown = separator.join(names[:8])
+    return f"{shown}{separator}and {len(names) - 8} more" if len(names) > 8 else shown

@@ -1,0 +1,214 @@
+"""Turning a module's `forward` into a graph: it is called once with symbolic tensors.
+
+A `Tracer` lives for one such call. It owns the growing graph, knows the path of every module
+(for the nodes' names) and the name of every parameter. It runs no arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from striate.errors import OptionError, ShapeError, TraceError
+from striate.graph.graph import Graph, Node, Shape
+from striate.nn.parameter import Parameter
+from striate.nn.symbol import SymbolicTensor, at_line
+from striate.nn.untraceable import boundaries, line_of, untraceable
+
+INPUT = "input"
+
+
+class Traceable(Protocol):
+    """What a tracer needs of a module."""
+
+    one_node: bool
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any: ...
+
+    def named_modules(self) -> Iterable[tuple[str, Any]]: ...
+
+    def named_parameters(self) -> Iterable[tuple[str, Parameter]]: ...
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A module as a graph, and the parameters that the graph reads, by their names."""
+
+    graph: Graph
+    parameters: Mapping[str, Parameter]
+
+
+class Tracer:
+    """One call of `forward` with symbolic tensors."""
+
+    def __init__(self, root: Traceable) -> None:
+        self.graph = Graph()
+        self.parameters: dict[str, Parameter] = {}
+        self._paths = {id(module): path for path, module in root.named_modules()}
+        self._names = {id(p): name for name, p in root.named_parameters()}
+        self._reserved = {INPUT, *self._names.values()}
+        self._scope: list[tuple[str, bool]] = []
+        self._sites = 0
+        self._active = True
+
+    def run(self, root: Traceable, sample_shape: Shape) -> Traced:
+        """The graph of `root` on samples of this shape."""
+        self.graph.append(Node(INPUT, "input", shape=sample_shape))
+        symbol = SymbolicTensor(self, INPUT, sample_shape)
+        try:
+            result = self.call(root, (symbol,), {})
+        except TypeError as error:
+            if isinstance(error, TraceError) or "SymbolicTensor" not in str(error):
+                raise
+            raise TraceError(
+                f"{line_of(error)} cannot be traced: a function of another library was given a "
+                f"traced tensor ({error}). Use the functions of striate.nn.functional."
+            ) from error
+        finally:
+            self._active = False
+        self.graph.outputs = (self._output(root, result),)
+        graph = self.graph.pruned()
+        used = {n.name: self.parameters[n.name] for n in graph.parameters}
+        return Traced(graph, used)
+
+    def _output(self, root: Traceable, result: Any) -> str:
+        if isinstance(result, SymbolicTensor) and result._tracer is self:
+            return result._node
+        kind = type(result).__name__
+        raise TraceError(
+            f"forward of {type(root).__name__}: expected it to return one tensor computed from "
+            f"its input; got {kind}. A network gives one tensor: join several with F.cat, or "
+            "make a network for each."
+        )
+
+    def call(self, module: Traceable, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Run a module's forward; the nodes that it adds are named by its path."""
+        self._scope.append((self._path(module), module.one_node))
+        try:
+            return module.forward(*inputs, **keywords)
+        finally:
+            self._scope.pop()
+
+    def _path(self, module: Traceable) -> str:
+        if id(module) in self._paths:
+            return self._paths[id(module)]
+        parent = self._scope[-1][0] if self._scope else ""
+        return ".".join(filter(None, (parent, type(module).__name__.lower())))
+
+    def apply(
+        self, op: str, inputs: Sequence[Any], attributes: Mapping[str, Any], stem: str
+    ) -> SymbolicTensor:
+        """Add an operation to the graph.
+
+        Args:
+            op: the operation's name in graphs ("conv2d").
+            inputs: symbolic tensors and parameters.
+            attributes: the operation's, JSON values.
+            stem: what the node is called where no layer gives it a name ("relu").
+        """
+        if not self._active:
+            raise TraceError(
+                f"{stem}: expected a tensor of the forward being traced; got one kept from an "
+                "earlier call. Do not store tensors on the module between calls."
+            )
+        names = tuple(self._operand(value, stem) for value in inputs)
+        try:
+            node = self.graph.apply(self._unique(stem), op, names, attributes)
+        except ShapeError as error:
+            raise ShapeError(f"{error}{at_line()}") from None
+        return SymbolicTensor(self, node.name, node.shape)
+
+    def dropout_site(self) -> int:
+        """A number for the next dropout: each place in the graph drops other elements."""
+        self._sites += 1
+        return self._sites - 1
+
+    def _unique(self, stem: str) -> str:
+        path, one_node = self._scope[-1]
+        wanted = path if one_node and path else ".".join(filter(None, (path, stem)))
+        name, count = wanted, 0
+        while name in self.graph.nodes or name in self._reserved:
+            count += 1
+            name = f"{wanted}_{count}"
+        return name
+
+    def _operand(self, value: Any, where: str) -> str:
+        if isinstance(value, SymbolicTensor):
+            if value._tracer is not self:
+                raise TraceError(
+                    f"{where}: expected a tensor of the forward being traced; got one of another "
+                    "network's. Do not store tensors on the module between calls."
+                )
+            return value._node
+        if isinstance(value, Parameter):
+            return self._parameter(value, where)
+        kind = f"a {type(value).__name__}"
+        if isinstance(value, np.ndarray):
+            kind = f"a plain NumPy array of shape {value.shape}"
+        raise untraceable(
+            f"{where} was given {kind} beside a traced tensor",
+            "Numbers that belong to the network are parameters: in __init__ write "
+            "self.weight = nn.Parameter(array), and pass self.weight.",
+        )
+
+    def _parameter(self, parameter: Parameter, where: str) -> str:
+        name = self._names.get(id(parameter))
+        if name is None:
+            raise untraceable(
+                f"{where} was given a parameter of shape {parameter.shape} that the network does "
+                "not know",
+                "Assign it, or the layer that holds it, to an attribute of the module in "
+                "__init__; layers in a plain list or dict go into nn.ModuleList or "
+                "nn.ModuleDict.",
+            )
+        if name not in self.graph.nodes:
+            self.graph.append(Node(name, "parameter", shape=parameter.shape, batched=False))
+            self.parameters[name] = parameter
+        return name
+
+
+boundaries.add(Tracer.run.__code__)
+
+
+def trace(root: Traceable, sample_shape: Any) -> Traced:
+    """The graph of a module on samples of a shape.
+
+    Args:
+        root: the module; its `forward` is called once.
+        sample_shape: (c, h, w), without the batch axis; or one number for (k,).
+    Raises:
+        TraceError: forward does something that a graph cannot hold.
+        ShapeError: the layers do not fit each other.
+    """
+    return Tracer(root).run(root, sample_shape_of(sample_shape))
+
+
+def sample_shape_of(shape: Any) -> Shape:
+    """A per-sample shape, checked: whole numbers of at least 1."""
+    parts = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    for k in parts:
+        if isinstance(k, (bool, str)) or not hasattr(k, "__index__") or k.__index__() < 1:
+            raise OptionError(
+                f"input_shape: expected the shape of one sample, e.g. (1, 28, 28), of numbers "
+                f"from 1; got {shape!r}. Leave the batch axis out."
+            )
+    return tuple(int(k) for k in parts)
+
+
+def find_tracer(*values: Any) -> Tracer | None:
+    """The trace that any of the values (or what lists, tuples and dicts hold) belongs to."""
+    for value in values:
+        if isinstance(value, SymbolicTensor):
+            return value._tracer
+        if isinstance(value, (list, tuple)):
+            found = find_tracer(*value)
+        elif isinstance(value, dict):
+            found = find_tracer(*value.values())
+        else:
+            continue
+        if found is not None:
+            return found
+    return None
