@@ -1,0 +1,13 @@
+"""Training and judging networks: `fit`, `evaluate`, checkpoints, progress.
+
+The arithmetic of a training is one native program (`program`); this folder feeds it, watches it,
+and keeps what it has brought safe.
+"""
+
+from __future__ import annotations
+
+from striate.train.evaluate import Evaluation, Mistake, evaluate
+from striate.train.fit import fit
+from striate.train.run import Interrupted, Run
+
+__all__ = ["Evaluation", "Interrupted", "Mistake", "Run", "evaluate", "fit"]

@@ -1,0 +1,160 @@
+"""Showing a training: a live display in a terminal, plain lines elsewhere, or nothing.
+
+The display is drawn from the training's own progress calls, without a thread, so that it takes
+no core from the native program.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from striate.train.run import Record, Run, describe
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Display(Protocol):
+    """Something that shows a training."""
+
+    def step(self, epoch: int, steps: int) -> None:
+        """So many steps of this epoch (from 1) are done."""
+
+    def finished(self, record: Record) -> None:
+        """An epoch is finished."""
+
+    def close(self) -> None:
+        """The training is over."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def step(self, epoch: int, steps: int) -> None:
+        pass
+
+    def finished(self, record: Record) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def epoch_line(record: Record, epochs: int) -> str:
+    """One epoch as one line.
+
+    >>> epoch_line({"epoch": 2, "loss": 0.5, "lr": 0.1, "seconds": 1.0, "images_per_second": 9}, 3)
+    'epoch 2/3: loss 0.5000, lr 0.1, 1.0 s, 9 images/s'
+    """
+    return (
+        f"epoch {record['epoch']}/{epochs}: {describe(record)}, lr {record['lr']:.3g}, "
+        f"{record['seconds']:.1f} s, {record['images_per_second']:,.0f} images/s"
+    )
+
+
+class PlainLines:
+    """A line of text for each epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def step(self, epoch: int, steps: int) -> None:
+        pass
+
+    def finished(self, record: Record) -> None:
+        print(epoch_line(record, self.epochs), flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class LiveDisplay:
+    """A bar over the whole training, and a line for each finished epoch above it."""
+
+    def __init__(self, run: Run, steps_per_epoch: int, images: int) -> None:
+        self.epochs = run.epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.images = images
+        self.latest = describe(run.history[-1]) if run.history else ""
+        self.first_step = len(run.history) * steps_per_epoch
+        self.began = self.epoch_began = time.perf_counter()
+        self.epoch = 0
+        self.bar, self.task = self._make_bar()
+        self.bar.start()
+
+    def _make_bar(self) -> tuple[Progress, TaskID]:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[speed]}", style="cyan"),
+            TextColumn("{task.fields[left]}", style="green"),
+            TextColumn("{task.fields[latest]}", style="dim"),
+            auto_refresh=False,
+            transient=True,
+        )
+        task = bar.add_task(
+            "training",
+            total=self.epochs * self.steps_per_epoch,
+            completed=self.first_step,
+            epoch=min(self.first_step // self.steps_per_epoch + 1, self.epochs),
+            epochs=self.epochs,
+            speed="",
+            left="",
+            latest=self.latest,
+        )
+        return bar, task
+
+    def step(self, epoch: int, steps: int) -> None:
+        now = time.perf_counter()
+        if epoch != self.epoch:
+            self.epoch, self.epoch_began = epoch, now
+        done = (epoch - 1) * self.steps_per_epoch + steps
+        self.bar.update(
+            self.task,
+            completed=done,
+            epoch=epoch,
+            speed=self._speed(steps, now - self.epoch_began),
+            left=self._left(done, now - self.began),
+            refresh=True,
+        )
+
+    def _speed(self, steps: int, seconds: float) -> str:
+        images = self.images * steps / self.steps_per_epoch
+        return f"{images / seconds:,.0f} images/s" if seconds > 0 and steps else ""
+
+    def _left(self, done: int, seconds: float) -> str:
+        here = done - self.first_step
+        if not here or not seconds:
+            return ""
+        left = seconds * (self.epochs * self.steps_per_epoch - done) / here
+        minutes, rest = divmod(round(left), 60)
+        return f"{minutes}:{rest:02d} left"
+
+    def finished(self, record: Record) -> None:
+        self.latest = describe(record)
+        self.bar.console.print(epoch_line(record, self.epochs), highlight=False, markup=False)
+        self.bar.update(self.task, latest=self.latest, refresh=True)
+
+    def close(self) -> None:
+        self.bar.stop()
+
+
+def make_display(progress: bool, run: Run, steps_per_epoch: int, images: int) -> Display:
+    """The display that suits where the output goes.
+
+    Args:
+        progress: False for none.
+        run: the training, with the epochs that are already done.
+        steps_per_epoch: the steps of an epoch.
+        images: the images of an epoch.
+    """
+    if not progress:
+        return Silent()
+    if sys.stdout is not None and sys.stdout.isatty():
+        return LiveDisplay(run, steps_per_epoch, images)
+    return PlainLines(run.epochs)

@@ -1,0 +1,167 @@
+"""The data of a training as checked arrays: images, targets, and which of them are meant.
+
+Here every fault of the data is found before the first step: wrong types, shapes that do not fit,
+NaN, labels that the network has no output for. Nothing is copied where the types are right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.dataset import scale_bytes
+from striate.errors import DataError, OptionError, ShapeError
+from striate.train.order import Index
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images and targets, and the rows of them that are meant.
+
+    Args:
+        images: (N, *shape) float32, C order.
+        targets: (N,) int64 labels, or (N, *out) float32.
+        index: the rows that are meant, (n,).
+    """
+
+    images: NDArray[np.float32]
+    targets: NDArray[Any]
+    index: Index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, start: int, size: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """The images and targets of `size` samples from the `start`-th on."""
+        rows = self.index[start : start + size]
+        return self.images[rows], self.targets[rows]
+
+    def only(self, index: Index) -> Samples:
+        """The same arrays, with other rows meant."""
+        return Samples(self.images, self.targets, index)
+
+
+def as_samples(data: Any, where: str) -> Samples:
+    """The arrays of a data set or of a pair, with their types and lengths checked.
+
+    Args:
+        data: an object with `.images` and `.labels`, or a pair of arrays.
+        where: what the data is called in an error.
+    Raises:
+        DataError: it is no data, it is empty, the lengths differ, or a type cannot be used.
+    """
+    images, targets = _pair(data, where)
+    images = _pictures(images, where)
+    if targets.ndim < 1 or len(images) != len(targets):
+        raise DataError(
+            f"{where}: expected one target for each image; got images {images.shape} and "
+            f"targets {targets.shape}."
+        )
+    if not np.issubdtype(targets.dtype, np.integer):
+        targets = _real(targets, where, "targets")
+    else:
+        targets = np.ascontiguousarray(targets, np.int64)
+    return Samples(images, targets, np.arange(len(images), dtype=np.int64))
+
+
+def _pair(data: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    if hasattr(data, "images") and hasattr(data, "labels"):
+        return np.asarray(data.images), np.asarray(data.labels)
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        try:
+            return np.asarray(data[0]), np.asarray(data[1])
+        except ValueError as error:
+            raise DataError(f"{where}: expected two arrays; got no arrays: {error}.") from None
+    raise DataError(
+        f"{where}: expected a data set or a pair (images, targets); got {type(data).__name__}."
+    )
+
+
+def _pictures(images: NDArray[Any], where: str) -> NDArray[np.float32]:
+    """Images as finite float32; bytes are scaled, as everywhere, and grey ones get a channel."""
+    if images.ndim < 2 or not images.size:
+        raise DataError(
+            f"{where}: expected at least one image (n, channels, height, width); got shape "
+            f"{images.shape}."
+        )
+    if images.ndim == 3:
+        images = images[:, np.newaxis]  # (n, 1, h, w)
+    if images.dtype == np.uint8:
+        images = scale_bytes(images)
+    return _real(images, where, "images")
+
+
+def _real(array: NDArray[Any], where: str, what: str) -> NDArray[np.float32]:
+    """`array` as finite float32."""
+    if not np.issubdtype(array.dtype, np.floating):
+        raise DataError(
+            f"{where}: expected {what} of float32; got {array.dtype}. "
+            "Convert them by `.astype('float32')`."
+        )
+    with np.errstate(all="ignore"):
+        array = np.ascontiguousarray(array, np.float32)
+        # One pass without a temporary: a sum is finite unless a value is not (or it overflows).
+        if np.isfinite(array.sum()):
+            return array
+    for sample, values in enumerate(array):
+        finite = np.isfinite(values)
+        if not finite.all():
+            value = values[~finite].flat[0]
+            raise DataError(
+                f"{where}: expected finite {what}; got {value} in sample {sample} of "
+                f"{len(array)}. Repair it or leave the sample out."
+            )
+    return array
+
+
+def fit_to_output(samples: Samples, output: tuple[int, ...], loss: str, where: str) -> Samples:
+    """The samples with targets as the loss needs them for a network of this output.
+
+    Args:
+        samples: the checked arrays.
+        output: the network's output shape, without the batch.
+        loss: "cross_entropy" or "mse".
+        where: what the data is called in an error.
+    Raises:
+        ShapeError: the targets or the output have a shape that the loss cannot use.
+        DataError: a label for which there is no output, or targets of the wrong type.
+        OptionError: there is no such loss.
+    """
+    if loss == "cross_entropy":
+        _check_labels(samples.targets, output, where)
+        return samples
+    if loss != "mse":
+        raise OptionError(f"loss: expected 'cross_entropy' or 'mse'; got {loss!r}.")
+    targets = samples.targets.astype(np.float32, copy=False)
+    if targets.shape[1:] == () and output == (1,):
+        targets = targets[:, np.newaxis]
+    if targets.shape[1:] != output:
+        raise ShapeError(
+            f"{where}: expected targets (n, {', '.join(map(str, output))}), the shape of the "
+            f"network's output; got {samples.targets.shape}."
+        )
+    return Samples(samples.images, targets, samples.index)
+
+
+def _check_labels(labels: NDArray[Any], output: tuple[int, ...], where: str) -> None:
+    if len(output) != 1:
+        raise ShapeError(
+            f"{where}: expected a network with one row of class scores for cross_entropy; got the "
+            f"output shape {output}. End the network with nn.Flatten() and nn.Linear(…, classes)."
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+        raise DataError(
+            f"{where}: expected integer labels (n,) for cross_entropy; got {labels.dtype} "
+            f"{labels.shape}. Use loss='mse' for numbers."
+        )
+    wrong = (labels < 0) | (labels >= output[0])
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise DataError(
+            f"{where}: expected labels 0 … {output[0] - 1}, as the network has {output[0]} "
+            f"outputs; got label {int(labels[at])} at index {at}. "
+            "Give the network more outputs, or correct the label."
+        )
