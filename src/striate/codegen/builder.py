@@ -58,6 +58,10 @@ class Builder:
         """Declare something external once (an intrinsic, or a kernel in another object)."""
         self._declarations.setdefault(line)
 
+    def raw(self, text: str) -> None:
+        """Add a function written as text."""
+        self._functions.append(text)
+
     def table(self, values: Sequence[int]) -> Value:
         """A constant table of i64, as a pointer."""
         items = ", ".join(f"i64 {v}" for v in values) or "i64 0"

@@ -236,7 +236,10 @@ def _kernel_columns(run: Run) -> dict[int, list[tuple[int, int]]]:
 
 @dataclass(frozen=True)
 class WeightGradient:
-    """dw[g, o, i, kh, kw] += Σ over samples, rows, columns: dy[g, o, r, c] · x[g, i, row, col]."""
+    """dw[g, o, i, kh, kw] = Σ over samples, rows, columns: dy[g, o, r, c] · x[g, i, row, col].
+
+    With `accumulate` the sum is added to what dw holds.
+    """
 
     groups: int
     outputs: int
@@ -245,6 +248,7 @@ class WeightGradient:
     source: tuple[int, int]
     rows: Taps
     cols: Taps
+    accumulate: bool = True
 
 
 @functools.lru_cache(maxsize=512)
@@ -432,7 +436,7 @@ class _WeightGradientEmitter:
                     sums[at] = b.fma(value, ds[o], sums[at])
 
     def _add(self, sums: list[Value], dw: Value, chunk: range, to: int, ti: int) -> None:
-        """Sum the lanes and add them to dw; contiguous weights are added as one vector."""
+        """Sum the lanes into dw; contiguous weights are written as one vector."""
         b, p = self.b, self.p
         per = len(chunk) * ti
         channel = p.contracted * p.kernel[0] * p.kernel[1]
@@ -440,29 +444,37 @@ class _WeightGradientEmitter:
             total = b.sum_lanes(sums[o * per : (o + 1) * per])
             at = o * channel + chunk.start
             if ti == 1 or p.kernel == (1, 1):
-                _add_lanes(b, total, dw, at, per)
+                _put_lanes(b, total, dw, at, per, p.accumulate)
             else:  # one kernel column, several source channels: a stride of kh·kw between them
                 for i in range(ti):
                     place = at + i * p.kernel[0] * p.kernel[1]
-                    lane = b.extract(total, i)
-                    old = b.load_float(dw, place)
-                    b.store_float(b.let(f"fadd float {old}, {lane}"), dw, place)
+                    _put_float(b, b.extract(total, i), dw, place, p.accumulate)
 
 
-def _add_lanes(b: Builder, total: Value, pointer: Value, at: int, count: int) -> None:
-    """pointer[at : at+count] += the first lanes of `total`, touching nothing behind them."""
+def _put_lanes(
+    b: Builder, total: Value, pointer: Value, at: int, count: int, accumulate: bool
+) -> None:
+    """pointer[at : at+count] = or += the first lanes of `total`, touching nothing behind them."""
     if count == b.width:
-        old = b.load(pointer, at, align=4)
-        b.store(b.fadd(old, total), pointer, at, align=4)
+        if accumulate:
+            total = b.fadd(b.load(pointer, at, align=4), total)
+        b.store(total, pointer, at, align=4)
         return
     for lane in range(count):
-        old = b.load_float(pointer, at + lane)
-        b.store_float(b.let(f"fadd float {old}, {b.extract(total, lane)}"), pointer, at + lane)
+        _put_float(b, b.extract(total, lane), pointer, at + lane, accumulate)
+
+
+def _put_float(b: Builder, value: Value, pointer: Value, at: int, accumulate: bool) -> None:
+    if accumulate:
+        value = b.let(f"fadd float {b.load_float(pointer, at)}, {value}")
+    b.store_float(value, pointer, at)
 
 
 @functools.lru_cache(maxsize=512)
-def bias_gradient(target: Target, channels: int, positions: int) -> Kernel:
-    """db[o] += Σ over sample groups and positions of dy[o]: arguments db, dy, samples, dy_step."""
+def bias_gradient(
+    target: Target, channels: int, positions: int, accumulate: bool = True
+) -> Kernel:
+    """db[o] (+)= Σ over sample groups and positions of dy[o]: arguments db, dy, samples, dy_step."""
 
     def build(b: Builder, arguments: list[Value]) -> None:
         db, dy, samples, dy_step = arguments
@@ -479,7 +491,7 @@ def bias_gradient(target: Target, channels: int, positions: int) -> Kernel:
                 return b.loop(0, positions, position, sums)
 
             sums = b.loop(0, samples, sample, [b.zero] * count)
-            _add_lanes(b, b.sum_lanes(sums), b.at(db, first), 0, count)
+            _put_lanes(b, b.sum_lanes(sums), b.at(db, first), 0, count, accumulate)
 
         most = min(b.width, 8)
         whole = channels // most * most

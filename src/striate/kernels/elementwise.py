@@ -32,15 +32,17 @@ def elementwise(target: Target, expr: Expr, inputs: tuple[str, ...], elements: i
 
 
 @functools.lru_cache(maxsize=256)
-def copy_blocks(target: Target, blocks: int, size: int, from_step: int, to_step: int) -> Kernel:
-    """Copy `blocks` blocks of `size` vectors, steps in vectors; arguments to, from."""
+def copy_blocks(
+    target: Target, blocks: int, size: int, from_step: int, to_step: int, from_at: int, to_at: int
+) -> Kernel:
+    """Copy `blocks` blocks of `size` vectors, steps and starts in vectors; arguments to, from."""
 
     def build(b: Builder, arguments: list[Value]) -> None:
         to, source = arguments
 
         def block(k: Int, _: list[Value]) -> None:
-            here = b.at(source, b.mul(k, from_step * b.width))
-            there = b.at(to, b.mul(k, to_step * b.width))
+            here = b.at(source, b.add(b.mul(k, from_step * b.width), from_at * b.width))
+            there = b.at(to, b.add(b.mul(k, to_step * b.width), to_at * b.width))
 
             def one(i: Int, _: list[Value]) -> None:
                 b.store(b.load(here, b.mul(i, b.width)), there, b.mul(i, b.width))
@@ -67,18 +69,20 @@ _PHILOX_W = (0x9E3779B9, 0xBB67AE85)
 
 
 @functools.lru_cache(maxsize=64)
-def dropout(target: Target, elements: int, p: float, tail: Tail | None = None) -> Kernel:
+def dropout(
+    target: Target, elements: int, p: float, site: int, tail: Tail | None = None
+) -> Kernel:
     """y = x/(1−p) where the counter-based uniform is at least p, else 0.
 
-    Arguments y, x, samples (the lanes' positions in the batch, i32), key (the seed's two words,
-    the step's number and the site's, i32), then the tail's. Philox4x32-10 with the counter
+    Arguments y, x, samples (the lanes' positions in the batch, i32), key (the seed's two words and
+    the step's number, i32), then the tail's. Philox4x32-10 with the counter
     (element // 4, sample, step, site) gives the words of four neighbouring elements.
     """
 
     def build(b: Builder, arguments: list[Value]) -> None:
         y, x, samples, key, *rest = arguments
         lanes = b.let(f"load {b.integers}, ptr {samples}, align 4")
-        words = [_splat_word(b, key, k) for k in range(4)]
+        words = [*(_splat_word(b, key, k) for k in range(3)), b.const_int(site)]
 
         def four(i: Int, count: int) -> None:
             counter = _splat_i32(b, b.divide(i, 4))

@@ -1,0 +1,101 @@
+"""Threads inside native code: the barrier, claiming work, and the CPU's denormal switch.
+
+All threads run the same program. Work is cut into pieces that do not depend on the number of
+threads; a thread claims the next piece from a shared counter, so a slow or interrupted thread
+holds up one piece, not a share. A barrier spins briefly and then gives its time slice away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from striate.codegen.builder import Builder, Int, Value
+
+# Places in the shared block, in bytes; each on a cache line of its own.
+ARRIVED, GENERATION, CLAIMS, STOP, HALTED, PROGRESS = 0, 64, 128, 256, 320, 384
+SHARED_BYTES = 448
+CLAIM_COUNTERS = 2
+_SPINS = 400
+
+
+def emit_barrier(b: Builder) -> str:
+    """The module's barrier function: @barrier(shared, threads, yield function)."""
+    pause = ""
+    if b.target.is_x86:
+        b.declare("declare void @llvm.x86.sse2.pause()")
+        pause = "call void @llvm.x86.sse2.pause()"
+    b.raw(_BARRIER.format(pause=pause, second=CLAIMS + 64, **globals()))
+    return "barrier"
+
+
+_BARRIER = """define internal void @barrier(ptr %s, i64 %n, ptr %yield) {{
+entry:
+  %gp = getelementptr i8, ptr %s, i64 {GENERATION}
+  %g = load atomic i64, ptr %gp acquire, align 8
+  %old = atomicrmw add ptr %s, i64 1 acq_rel
+  %mine = add i64 %old, 1
+  %last = icmp eq i64 %mine, %n
+  br i1 %last, label %release, label %spin
+release:
+  store atomic i64 0, ptr %s monotonic, align 8
+  %c0 = getelementptr i8, ptr %s, i64 {CLAIMS}
+  store atomic i64 0, ptr %c0 monotonic, align 8
+  %c1 = getelementptr i8, ptr %s, i64 {second}
+  store atomic i64 0, ptr %c1 monotonic, align 8
+  %sp = getelementptr i8, ptr %s, i64 {STOP}
+  %stop = load atomic i64, ptr %sp monotonic, align 8
+  %hp = getelementptr i8, ptr %s, i64 {HALTED}
+  store atomic i64 %stop, ptr %hp monotonic, align 8
+  %g1 = add i64 %g, 1
+  store atomic i64 %g1, ptr %gp release, align 8
+  ret void
+spin:
+  %k = phi i64 [ 0, %entry ], [ %k1, %again ], [ %k1, %give ]
+  {pause}
+  %now = load atomic i64, ptr %gp acquire, align 8
+  %k1 = add i64 %k, 1
+  %same = icmp eq i64 %now, %g
+  br i1 %same, label %again, label %done
+again:
+  %long = icmp sgt i64 %k1, {_SPINS}
+  br i1 %long, label %give, label %spin
+give:
+  call void %yield()
+  br label %spin
+done:
+  ret void
+}}"""
+
+
+def claim(b: Builder, shared: Value, counter: int, limit: Int, body: Callable[[Int], None]) -> None:
+    """Run `body(piece)` for the pieces below `limit` that this thread claims."""
+    head, work, done = b.fresh("claim"), b.fresh("work"), b.fresh("claimed")
+    at = b.at(shared, CLAIMS + 64 * counter, 1)
+    b.emit(f"br label %{head}")
+    b.label(head)
+    piece = b.let(f"atomicrmw add ptr {at}, i64 1 monotonic")
+    b.emit(f"br i1 {b.compare('slt', piece, limit)}, label %{work}, label %{done}")
+    b.label(work)
+    body(piece)
+    b.emit(f"br label %{head}")
+    b.label(done)
+
+
+def flush_denormals(b: Builder) -> Value | None:
+    """Treat denormals as zero from here on; returns where the old setting is kept."""
+    if not b.target.is_x86:
+        return None
+    b.declare("declare void @llvm.x86.sse.stmxcsr(ptr)")
+    b.declare("declare void @llvm.x86.sse.ldmxcsr(ptr)")
+    old, new = b.let("alloca i32, align 4"), b.let("alloca i32, align 4")
+    b.emit(f"call void @llvm.x86.sse.stmxcsr(ptr {old})")
+    word = b.let(f"load i32, ptr {old}, align 4")
+    b.emit(f"store i32 {b.let(f'or i32 {word}, 32832')}, ptr {new}, align 4")  # FTZ | DAZ
+    b.emit(f"call void @llvm.x86.sse.ldmxcsr(ptr {new})")
+    return old
+
+
+def restore_denormals(b: Builder, old: Value | None) -> None:
+    """Put the caller's setting back."""
+    if old is not None:
+        b.emit(f"call void @llvm.x86.sse.ldmxcsr(ptr {old})")

@@ -1,0 +1,59 @@
+"""Graphs to programs: native machine code, or the reference in NumPy float64.
+
+`backend` is "native" (the default) or "reference"; the variable STRIATE_BACKEND sets another
+default. Both have the same classes and methods.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeAlias
+
+from striate.errors import OptionError, suggest
+
+if TYPE_CHECKING:
+    from striate.formula.update import UpdateRule
+    from striate.graph.graph import Graph
+    from striate.program.native import NativeInference, NativeTraining
+    from striate.program.reference import ReferenceInference, ReferenceTraining
+
+    Inference: TypeAlias = NativeInference | ReferenceInference
+    Training: TypeAlias = NativeTraining | ReferenceTraining
+
+BACKENDS = ("native", "reference")
+
+
+def backend_name(backend: str | None = None) -> str:
+    """The backend in force.
+
+    Raises:
+        OptionError: there is no such backend.
+    """
+    name = backend or os.environ.get("STRIATE_BACKEND", "").strip() or "native"
+    if name not in BACKENDS:
+        raise OptionError(f"backend: unknown backend {name!r}. {suggest(name, BACKENDS)}")
+    return name
+
+
+def build_inference(graph: Graph, backend: str | None = None) -> Inference:
+    """The program that computes a forward graph with one input."""
+    if backend_name(backend) == "reference":
+        from striate.program.reference import ReferenceInference
+
+        return ReferenceInference(graph)
+    from striate.program.native import NativeInference
+
+    return NativeInference(graph)
+
+
+def build_training(
+    graph: Graph, *, loss: str, rule: UpdateRule, backend: str | None = None
+) -> Training:
+    """The program that trains a forward graph: loss, gradient and update of every step."""
+    if backend_name(backend) == "reference":
+        from striate.program.reference import ReferenceTraining
+
+        return ReferenceTraining(graph, loss, rule)
+    from striate.program.native import NativeTraining
+
+    return NativeTraining(graph, loss, rule)

@@ -1,0 +1,143 @@
+"""Which elementwise nodes ride in the tail of the kernel before them.
+
+A map whose value comes straight out of a convolution, a fully connected layer or a pooling is
+computed there, in registers. A reshape is no obstacle: with the batch in lanes it moves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from striate.formula.expression import Expr, Var, from_json, substitute
+from striate.graph.graph import Graph, Node
+from striate.kernels.kernel import Tail
+from striate.kernels.pool import Pool
+from striate.kernels.window import taps
+
+_TAILED = {"conv2d", "linear", "conv2d:dx", "linear:dx", "max_pool2d", "avg_pool2d", "dropout"}
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A node with its tail: `output` is the value that the kernel stores last."""
+
+    node: Node
+    output: str
+    tail: Tail | None = None
+    extras: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (*self.node.inputs, *self.extras)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        kept = (self.node.name,) if self.tail is not None and self.tail.keep else ()
+        return (self.output, *kept)
+
+
+@dataclass
+class Schedule:
+    """The steps of a graph in order, and for each value the one whose memory it shares."""
+
+    steps: list[Fused] = field(default_factory=list)
+    root: dict[str, str] = field(default_factory=dict)
+
+
+def fuse(graph: Graph, aliases: Iterable[str] = ("reshape",)) -> Schedule:
+    """Schedule a graph's steps, maps fused into tails where that is possible.
+
+    Args:
+        graph: its outputs are stored whatever happens.
+        aliases: operations that only rename their first input.
+    """
+    return _Fuser(graph, set(aliases)).run()
+
+
+class _Fuser:
+    def __init__(self, graph: Graph, aliases: set[str]) -> None:
+        self.graph = graph
+        self.schedule = Schedule()
+        root = self.schedule.root
+        for node in graph.nodes.values():
+            root[node.name] = root[node.inputs[0]] if node.op in aliases else node.name
+        self.stored = {root[o] for o in graph.outputs}
+        self.readers: dict[str, int] = {}
+        for node in graph.nodes.values():
+            if node.op not in aliases:
+                for source in {root[i] for i in node.inputs}:
+                    self.readers[source] = self.readers.get(source, 0) + 1
+        self.aliases = aliases
+
+    def run(self) -> Schedule:
+        root = self.schedule.root
+        made: dict[str, int] = {}  # value -> position of the step that makes it
+        for node in self.graph.steps:
+            if node.op in self.aliases:
+                continue
+            node = replace(node, inputs=tuple(root[i] for i in node.inputs))
+            host = self._host(node, made) if node.op == "map" else None
+            if host is None:
+                made[node.name] = len(self.schedule.steps)
+                self.schedule.steps.append(Fused(node, node.name))
+            else:
+                self.schedule.steps[host] = self._absorb(self.schedule.steps[host], node)
+                made[node.name] = host
+        return self.schedule
+
+    def _host(self, node: Node, made: dict[str, int]) -> int | None:
+        """The step whose tail can take this map, or None."""
+        for source in dict.fromkeys(node.inputs):
+            position = made.get(source)
+            if position is None:
+                continue
+            step = self.schedule.steps[position]
+            if step.output != source or not _can_carry(step.node, self.graph):
+                continue
+            if step.tail is not None and self._wanted_elsewhere(source):
+                continue
+            others = [i for i in node.inputs if i != source]
+            if all(made.get(i, -1) < position for i in others):
+                return position
+        return None
+
+    def _wanted_elsewhere(self, source: str) -> bool:
+        return source in self.stored or self.readers.get(source, 0) > 1
+
+    def _absorb(self, step: Fused, node: Node) -> Fused:
+        source = step.output
+        inner: Expr = Var("v") if step.tail is None else step.tail.expr
+        keep = self._wanted_elsewhere(source) if step.tail is None else step.tail.keep
+        extras = list(step.extras)
+        values: dict[str, Expr] = {}
+        for name, given in zip(node.attributes["inputs"], node.inputs, strict=True):
+            if given == source:
+                values[name] = inner
+                continue
+            if given not in extras:
+                extras.append(given)
+            values[name] = Var(f"e{extras.index(given)}")
+        expr = substitute(from_json(node.attributes["expr"]), values)
+        tail = Tail(expr, len(extras), keep)
+        return Fused(step.node, node.name, tail, tuple(extras))
+
+
+def _can_carry(node: Node, graph: Graph) -> bool:
+    if node.op == "max_pool2d:dx":
+        return pool_of(node, graph.nodes[node.inputs[1]].shape).partition
+    return node.op in _TAILED
+
+
+def pool_of(node: Node, source: tuple[int, ...]) -> Pool:
+    """The windows of a pooling node (or its gradient) over a source of shape (c, h, w)."""
+    a = node.attributes
+    channels, height, width = source
+    along = []
+    for axis, size in enumerate((height, width)):
+        k, s, d = a["kernel"][axis], a["stride"][axis], a.get("dilation", [1, 1])[axis]
+        before, after = a["padding"][axis]
+        out = (size + before + after - d * (k - 1) - 1) // s + 1
+        along.append(taps(size, out, k, s, d, before))
+    counted = a["kernel"][0] * a["kernel"][1] if a.get("count_include_pad", False) else None
+    return Pool(channels, (height, width), along[0], along[1], counted)

@@ -1,0 +1,325 @@
+"""Graph steps to kernel calls, with the batch in lanes.
+
+One function an operation; each returns the kernel and what its arguments are. What an argument
+is (a value in the workspace, a parameter, a piece of a gradient …) is said by a `Slot`; the
+driver turns slots into addresses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from striate.codegen.targets import Target
+from striate.errors import CompileError
+from striate.formula.expression import from_json
+from striate.graph.graph import Graph, Node, Shape
+from striate.kernels import conv, elementwise, loss, pool
+from striate.kernels.kernel import Kernel
+from striate.kernels.window import Taps, reversed_taps, taps
+from striate.program.fuse import Fused, pool_of
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a kernel's argument is: a kind, and a name or number.
+
+    Kinds: "value" (of this group), "parameter", "gradient" (of a parameter, this piece's part),
+    "whole" (a value of all groups), "lane" (a small table of the group: labels, scale, …),
+    "result" (where the group's results go: losses, correct) and "number"; `driver.Items` has more.
+    """
+
+    kind: str
+    name: str = ""
+    number: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel call, and which step it came from."""
+
+    kernel: Kernel
+    slots: tuple[Slot, ...]
+    step: Fused
+
+
+def value(name: str) -> Slot:
+    return Slot("value", name)
+
+
+def number(n: int) -> Slot:
+    return Slot("number", number=n)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What lowering needs to know: the graph, the target, and which gradients are deferred."""
+
+    graph: Graph
+    target: Target
+    deferred: frozenset[str] = frozenset()
+    gradients: tuple[tuple[str, str], ...] = ()  # (gradient node, parameter)
+
+    def shape(self, name: str) -> Shape:
+        return self.graph.nodes[name].shape
+
+    def parameter_of(self, gradient: str) -> str:
+        return dict(self.gradients)[gradient]
+
+
+def lower(context: Context, step: Fused) -> Call:
+    """The kernel call of a step."""
+    rule = _RULES.get(step.node.op)
+    if rule is None:
+        raise CompileError(f"program: no kernel for the operation {step.node.op!r}.")
+    kernel, slots = rule(context, step)
+    return Call(kernel, tuple(slots), step)
+
+
+_Lowered = tuple[Kernel, list[Slot]]
+
+
+def _rest(step: Fused) -> list[Slot]:
+    """The tail's arguments: the kept value, then the extras."""
+    if step.tail is None:
+        return []
+    kept = [value(step.node.name)] if step.tail.keep else []
+    return kept + [value(e) for e in step.extras]
+
+
+# ---- convolution and fully connected ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """A convolution's sizes; a fully connected layer is one on a 1×1 image."""
+
+    groups: int
+    outputs: int  # per group
+    contracted: int  # per group
+    kernel: tuple[int, int]
+    source: tuple[int, int]
+    stride: tuple[int, int]
+    rows: Taps
+    cols: Taps
+
+    @property
+    def positions(self) -> int:
+        return len(self.rows) * len(self.cols)
+
+
+def conv_shape(node: Node, source: Shape, weight: Shape) -> ConvShape:
+    """The sizes of a conv2d or linear node (or of a gradient of one)."""
+    if node.operation == "linear":
+        one: Taps = (((0, 0),),)
+        return ConvShape(1, weight[0], weight[1], (1, 1), (1, 1), (1, 1), one, one)
+    a, along = node.attributes, []
+    for axis in (0, 1):
+        size, k = source[1 + axis], weight[2 + axis]
+        s, d, (before, after) = a["stride"][axis], a["dilation"][axis], a["padding"][axis]
+        out = (size + before + after - d * (k - 1) - 1) // s + 1
+        along.append(taps(size, out, k, s, d, before))
+    groups = int(a["groups"])
+    return ConvShape(
+        groups,
+        weight[0] // groups,
+        weight[1],
+        (weight[2], weight[3]),
+        (source[1], source[2]),
+        (a["stride"][0], a["stride"][1]),
+        along[0],
+        along[1],
+    )
+
+
+def _forward(c: Context, step: Fused) -> _Lowered:
+    x, w, *bias = step.node.inputs
+    s = conv_shape(step.node, c.shape(x), c.shape(w))
+    kh, kw = s.kernel
+    per = s.contracted * kh * kw
+    strides = (s.outputs * per, per, kh * kw, kw, 1)
+    problem = conv.Gather(
+        s.groups, s.outputs, s.contracted, s.source, s.rows, s.cols, strides, bool(bias)
+    )
+    slots = [value(step.output), value(x), Slot("parameter", w)]
+    slots += [Slot("parameter", name) for name in bias]
+    return conv.gather(c.target, problem, step.tail), slots + _rest(step)
+
+
+def _to_input(c: Context, step: Fused) -> _Lowered:
+    dy, x, w, *_ = step.node.inputs
+    s = conv_shape(step.node, c.shape(x), c.shape(w))
+    kh, kw = s.kernel
+    per = s.contracted * kh * kw
+    strides = (s.outputs * per, kh * kw, per, kw, 1)
+    rows, cols = reversed_taps(s.rows, s.source[0]), reversed_taps(s.cols, s.source[1])
+    out = (len(s.rows), len(s.cols))
+    problem = conv.Gather(
+        s.groups, s.contracted, s.outputs, out, rows, cols, strides, period=s.stride[1]
+    )
+    slots = [value(step.output), value(dy), Slot("parameter", w)]
+    return conv.gather(c.target, problem, step.tail), slots + _rest(step)
+
+
+def _to_weight(c: Context, step: Fused) -> _Lowered:
+    """This group's part of the gradient to the weights, added to the piece's."""
+    dy, x, w, *_ = step.node.inputs
+    s = conv_shape(step.node, c.shape(x), c.shape(w))
+    kernel = conv.weight_gradient(c.target, weight_problem(s, accumulate=True))
+    blocks = -(-s.outputs // conv.ROW_BLOCK) * s.groups
+    gradient = Slot("gradient", c.parameter_of(step.node.name))
+    sizes = [number(0), number(blocks), number(1), number(0), number(0)]
+    return kernel, [gradient, value(x), value(dy), *sizes]
+
+
+def weight_problem(s: ConvShape, accumulate: bool) -> conv.WeightGradient:
+    return conv.WeightGradient(
+        s.groups, s.outputs, s.contracted, s.kernel, s.source, s.rows, s.cols, accumulate
+    )
+
+
+def _to_bias(c: Context, step: Fused) -> _Lowered:
+    dy, x, w, *_ = step.node.inputs
+    s = conv_shape(step.node, c.shape(x), c.shape(w))
+    kernel = conv.bias_gradient(c.target, s.groups * s.outputs, s.positions)
+    gradient = Slot("gradient", c.parameter_of(step.node.name))
+    return kernel, [gradient, value(dy), number(1), number(0)]
+
+
+# ---- pooling --------------------------------------------------------------------------------------
+
+
+def _max_pool(c: Context, step: Fused) -> _Lowered:
+    (x,) = step.node.inputs
+    kernel = pool.max_pool(c.target, pool_of(step.node, c.shape(x)), step.tail)
+    return kernel, [value(step.output), value(x), *_rest(step)]
+
+
+def _max_pool_gradient(c: Context, step: Fused) -> _Lowered:
+    dy, x = step.node.inputs
+    kernel = pool.max_pool_gradient(c.target, pool_of(step.node, c.shape(x)), step.tail)
+    return kernel, [value(step.output), value(dy), value(x), *_rest(step)]
+
+
+def _average_pool(c: Context, step: Fused) -> _Lowered:
+    (x,) = step.node.inputs
+    kernel = pool.average_pool(c.target, pool_of(step.node, c.shape(x)), step.tail)
+    return kernel, [value(step.output), value(x), *_rest(step)]
+
+
+def _average_pool_gradient(c: Context, step: Fused) -> _Lowered:
+    dy, x = step.node.inputs
+    kernel = pool.average_pool_gradient(c.target, pool_of(step.node, c.shape(x)))
+    return kernel, [value(step.output), value(dy)]
+
+
+# ---- elementwise, structure, losses ---------------------------------------------------------------
+
+
+def _map(c: Context, step: Fused) -> _Lowered:
+    names = tuple(step.node.attributes["inputs"])
+    expr = from_json(step.node.attributes["expr"])
+    elements = math.prod(step.node.shape)
+    kernel = elementwise.elementwise(c.target, expr, names, elements)
+    return kernel, [value(step.output), *(value(i) for i in step.node.inputs)]
+
+
+def _dropout(c: Context, step: Fused) -> _Lowered:
+    a = step.node.attributes
+    kernel = elementwise.dropout(
+        c.target, math.prod(step.node.shape), float(a["p"]), int(a["site"]), step.tail
+    )
+    lanes = [Slot("lane", "samples"), Slot("lane", "key")]
+    return kernel, [value(step.output), value(step.node.inputs[0]), *lanes, *_rest(step)]
+
+
+def slice_calls(c: Context, step: Fused) -> list[Call]:
+    """Concatenation, slicing and its gradient: copies of blocks."""
+    node = step.node
+    if node.op == "concat":
+        return _concat(c, step)
+    axis, start = int(node.attributes["axis"]) - 1, int(node.attributes["start"])
+    inner_shape = c.shape(node.inputs[1] if node.op == "slice:dx" else node.inputs[0])
+    inner = math.prod(inner_shape[axis + 1 :])
+    whole, outer = inner_shape[axis] * inner, math.prod(inner_shape[:axis])
+    size = (int(node.attributes["stop"]) - start) * inner
+    if node.op == "slice":
+        kernel = elementwise.copy_blocks(c.target, outer, size, whole, size, start * inner, 0)
+        return [Call(kernel, (value(step.output), value(node.inputs[0])), step)]
+    cleared = elementwise.clear(c.target, outer * whole)
+    kernel = elementwise.copy_blocks(c.target, outer, size, size, whole, 0, start * inner)
+    return [
+        Call(cleared, (value(step.output),), step),
+        Call(kernel, (value(step.output), value(node.inputs[0])), step),
+    ]
+
+
+def _concat(c: Context, step: Fused) -> list[Call]:
+    axis, calls, at = int(step.node.attributes["axis"]) - 1, [], 0
+    shape = step.node.shape
+    inner, outer = math.prod(shape[axis + 1 :]), math.prod(shape[:axis])
+    for name in step.node.inputs:
+        size = c.shape(name)[axis] * inner
+        whole = shape[axis] * inner
+        kernel = elementwise.copy_blocks(c.target, outer, size, size, whole, 0, at)
+        calls.append(Call(kernel, (value(step.output), value(name)), step))
+        at += size
+    return calls
+
+
+def _softmax(c: Context, step: Fused) -> _Lowered:
+    kernel = loss.softmax(c.target, math.prod(step.node.shape))
+    return kernel, [value(step.output), value(step.node.inputs[0])]
+
+
+def _softmax_gradient(c: Context, step: Fused) -> _Lowered:
+    dy, x = step.node.inputs
+    kernel = loss.softmax_gradient(c.target, math.prod(step.node.shape))
+    return kernel, [value(step.output), value(dy), value(x)]
+
+
+def _cross_entropy_gradient(c: Context, step: Fused) -> _Lowered:
+    x, _ = step.node.inputs
+    kernel = loss.cross_entropy(c.target, math.prod(c.shape(x)))
+    results = [Slot("result", "losses"), Slot("result", "correct")]
+    lanes = [Slot("lane", "labels"), Slot("lane", "scale")]
+    return kernel, [value(step.output), *results, value(x), *lanes]
+
+
+def _squared_error_gradient(c: Context, step: Fused) -> _Lowered:
+    x, wanted = step.node.inputs
+    kernel = loss.squared_error(c.target, math.prod(c.shape(x)))
+    slots = [value(step.output), Slot("result", "losses"), value(x), value(wanted)]
+    return kernel, [*slots, Slot("lane", "scale")]
+
+
+_RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
+    "conv2d": _forward,
+    "conv2d:dx": _to_input,
+    "conv2d:dw": _to_weight,
+    "conv2d:db": _to_bias,
+    "linear": _forward,
+    "linear:dx": _to_input,
+    "linear:dw": _to_weight,
+    "linear:db": _to_bias,
+    "max_pool2d": _max_pool,
+    "max_pool2d:dx": _max_pool_gradient,
+    "avg_pool2d": _average_pool,
+    "avg_pool2d:dx": _average_pool_gradient,
+    "map": _map,
+    "dropout": _dropout,
+    "softmax": _softmax,
+    "softmax:dx": _softmax_gradient,
+    "cross_entropy:dx": _cross_entropy_gradient,
+    "mse_loss:dx": _squared_error_gradient,
+}
+COPIES = ("concat", "slice", "slice:dx")
+
+
+def calls_of(context: Context, step: Fused) -> list[Call]:
+    """All kernel calls of a step, in order."""
+    if step.node.op in COPIES:
+        return slice_calls(context, step)
+    return [lower(context, step)]

@@ -1,0 +1,330 @@
+"""The native backend: programs as machine code, run on NumPy arrays.
+
+A program is compiled for a per-sample shape and serves any batch size. Parameters of an inference
+program stay where the caller has them; a training program keeps them, their gradients and the
+optimiser's state in arenas of its own, seen from outside as live arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.codegen import spmd
+from striate.codegen.compiler import load
+from striate.codegen.targets import Target, current_target
+from striate.errors import ModelError, OptionError, ShapeError, suggest
+from striate.formula.update import UpdateRule
+from striate.graph.graph import Graph
+from striate.program import threads
+from striate.program.driver import PIECES
+from striate.program.plan import InferencePlan, TrainingPlanner, plan_inference
+from striate.program.result import TrainResult
+from striate.settings import get_num_threads
+
+Float32 = NDArray[np.float32]
+_ALIGN = 64
+
+
+def aligned_zeros(count: int) -> Float32:
+    """`count` float32 zeros that begin at a cache line."""
+    raw = np.zeros(4 * count + _ALIGN, np.uint8)
+    start = -raw.ctypes.data % _ALIGN
+    return raw[start : start + 4 * count].view(np.float32)
+
+
+def _address(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+class _Loaded:
+    """A program's code, its context block and its threads' workspaces."""
+
+    def __init__(self, modules: Sequence[Any], fields: list[str], workspace: int, target: Target):
+        self._code = load(list(modules), target)
+        self.entry = self._code.function("entry", ctypes.c_int64, ctypes.c_void_p)
+        self.block = np.zeros(max(len(fields), 1), np.int64)
+        self.block_address = _address(self.block)
+        self.place = {name: k for k, name in enumerate(fields)}
+        self.workspace = workspace
+        self.shared = np.zeros(spmd.SHARED_BYTES + _ALIGN, np.uint8)
+        self.shared_address = -(-_address(self.shared) // _ALIGN) * _ALIGN
+        self._workspaces = aligned_zeros(0)
+        self.set("shared", self.shared_address)
+
+    def set(self, name: str, number: int) -> None:
+        self.block[self.place[name]] = number
+
+    def word(self, offset: int) -> NDArray[np.int64]:
+        """A word of the shared block, as a live array of one."""
+        start = self.shared_address - _address(self.shared) + offset
+        return self.shared[start : start + 8].view(np.int64)
+
+    def reserve(self, count: int) -> None:
+        """Room for this many threads' values."""
+        if self._workspaces.size < count * self.workspace:
+            self._workspaces = aligned_zeros(count * self.workspace)
+            self.set("workspaces", _address(self._workspaces))
+
+
+class NativeInference:
+    """Runs a forward graph with one input; the outputs are as `run` and `values` say."""
+
+    def __init__(self, graph: Graph, target: Target | None = None) -> None:
+        if len(graph.inputs) != 1 or not graph.outputs:
+            raise ModelError(
+                f"inference: expected a graph of one input and an output; got "
+                f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs."
+            )
+        self.graph = graph
+        self.input = graph.inputs[0]
+        self.target = target or current_target()
+        self._lock = threading.Lock()
+        self._programs: dict[tuple[str, ...], tuple[InferencePlan, _Loaded]] = {}
+        self._bound: dict[str, Any] = {}
+
+    def run(self, x: NDArray[Any], parameters: Mapping[str, Any]) -> Float32:
+        """The first output, (n, *shape) float32, of a batch (n, *input shape)."""
+        return self._run(x, parameters, (self.graph.outputs[0],))[0]
+
+    def values(
+        self, x: NDArray[Any], parameters: Mapping[str, Any], names: Sequence[str]
+    ) -> dict[str, Float32]:
+        """The outputs of any nodes, exactly as the program computes them."""
+        for name in names:
+            if name not in self.graph.nodes:
+                raise ModelError(f"graph: there is no node {name!r}. {suggest(name, self.graph.nodes)}")
+        leaves = {self.input.name: x, **parameters}
+        inner = tuple(n for n in names if self.graph.nodes[n].op not in ("input", "parameter"))
+        outputs = tuple(dict.fromkeys((*inner, self.graph.outputs[0])))
+        found = dict(zip(outputs, self._run(x, parameters, outputs), strict=True))
+        return {n: found[n] if n in found else np.asarray(leaves[n], np.float32) for n in names}
+
+    def _program(self, outputs: tuple[str, ...]) -> tuple[InferencePlan, _Loaded]:
+        if outputs not in self._programs:
+            plan = plan_inference(self.graph, self.target, outputs)
+            layout = plan.layout
+            loaded = _Loaded(plan.modules, layout.context, layout.workspace, self.target)
+            self._programs[outputs] = (plan, loaded)
+        return self._programs[outputs]
+
+    def _run(
+        self, x: NDArray[Any], parameters: Mapping[str, Any], outputs: tuple[str, ...]
+    ) -> list[Float32]:
+        images = np.ascontiguousarray(x, np.float32)
+        _require_images("inference", images, self.input.shape)
+        count, width = len(images), self.target.width
+        rows = -(-count // width) * width
+        arrays = [np.empty((rows, *self.graph.nodes[o].shape), np.float32) for o in outputs]
+        if count:
+            with self._lock:
+                plan, loaded = self._program(outputs)
+                keep = self._bind(plan, loaded, parameters)
+                loaded.set("samples", count)
+                loaded.set("images", _address(images))
+                for k, array in enumerate(arrays):
+                    loaded.set(f"output:{k}", _address(array))
+                number = min(get_num_threads(), rows // width)
+                loaded.reserve(number)
+                loaded.word(spmd.CLAIMS)[0] = 0
+                threads.run(loaded.entry, loaded.block_address, number)
+                del keep
+        return [a[:count] for a in arrays]
+
+    def _bind(self, plan: InferencePlan, loaded: _Loaded, parameters: Mapping[str, Any]) -> list[Any]:
+        """Put the parameters' addresses into the context; returns what must stay alive."""
+        keep = []
+        for node in self.graph.parameters:
+            name = f"parameter:{node.name}"
+            if name in loaded.place:
+                array = _parameter(parameters, node.name, node.shape)
+                loaded.set(name, _address(array))
+                keep.append(array)
+        return keep
+
+
+def _parameter(parameters: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Float32:
+    if name not in parameters:
+        raise ModelError(
+            f"parameters: expected {name!r}; got {sorted(parameters)}. "
+            "Load weights that belong to this network."
+        )
+    array = np.ascontiguousarray(parameters[name], np.float32)
+    if array.shape != shape:
+        raise ShapeError(f"parameters: {name} expected shape {shape}; got {array.shape}.")
+    return array
+
+
+class NativeTraining:
+    """Trains a forward graph: whole epochs in one native call.
+
+    Attributes:
+        parameters: live float32 arrays by name, zero at first; fill them before the first run.
+        state: live float32 arrays of the optimiser, "momentum:0.weight", zero at first.
+    """
+
+    def __init__(
+        self, graph: Graph, loss: str, rule: UpdateRule, target: Target | None = None
+    ) -> None:
+        if len(graph.inputs) != 1 or not graph.outputs:
+            raise ModelError("training: expected a graph of one input and an output.")
+        self.rule, self.input = rule, graph.inputs[0]
+        self.prediction = graph.nodes[graph.outputs[0]]
+        self.target = target or current_target()
+        self.plan = TrainingPlanner(graph, loss, rule, self.target).plan()
+        layout = self.plan.layout
+        self._loaded = _Loaded(self.plan.modules, layout.context, layout.workspace, self.target)
+        self._arenas = {
+            name: aligned_zeros(self.plan.arena_floats)
+            for name in ("p", "g", *(f"state:{s}" for s in rule.state))
+        }
+        self.parameters = self._views("p")
+        self.state = {
+            f"{s}:{name}": view for s in rule.state for name, view in self._views(f"state:{s}").items()
+        }
+        self._pieces = aligned_zeros(PIECES * layout.piece_floats)
+        self._whole = aligned_zeros(0)
+        self._bind_arenas()
+
+    def _views(self, arena: str) -> dict[str, Float32]:
+        views = {}
+        for name, place in self.plan.places.items():
+            size = int(np.prod(place.shape, dtype=np.int64))
+            flat = self._arenas[arena][place.offset : place.offset + size]
+            views[name] = flat.reshape(place.shape)
+        return views
+
+    def _bind_arenas(self) -> None:
+        loaded = self._loaded
+        for name, arena in self._arenas.items():
+            loaded.set(name, _address(arena))
+        for name, place in self.plan.places.items():
+            loaded.set(f"parameter:{name}", _address(self._arenas["p"]) + 4 * place.offset)
+        loaded.set("pieces", _address(self._pieces))
+        loaded.set("yield", threads.yield_address())
+        loaded.set("hypers", len(self.rule.hyper))
+
+    def run(
+        self,
+        images: Any,
+        targets: Any,
+        order: Any,
+        *,
+        batch_size: int,
+        hyper: Any,
+        first_step: int = 0,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> TrainResult:
+        """One step a batch, over the samples that `order` names; see ReferenceTraining.run."""
+        images = np.ascontiguousarray(images, np.float32)
+        _require_images("training", images, self.input.shape)
+        order = np.ascontiguousarray(order, np.int64)
+        targets = self._targets(targets, len(images))
+        steps = -(-order.size // batch_size) if batch_size >= 1 else 0
+        hyper = np.ascontiguousarray(hyper, np.float32)
+        self._require(order, len(images), batch_size, hyper.shape, steps)
+        width = self.target.width
+        losses = np.zeros(order.size + width, np.float32)
+        correct = np.zeros(order.size + width, np.float32)
+        groups = -(-min(batch_size, max(order.size, 1)) // width)
+        self._size_for(groups)
+        arrays = dict(
+            images=images, targets=targets, order=order, losses=losses, correct=correct, hyper=hyper
+        )
+        for name, array in arrays.items():
+            self._loaded.set(name, _address(array))
+        for name, number in dict(
+            samples=order.size, steps=steps, batch=batch_size, first_step=first_step
+        ).items():
+            self._loaded.set(name, number)
+        self._loaded.block.view(np.uint64)[self._loaded.place["seed"]] = seed & (2**64 - 1)
+        done = self._go(steps, progress, stop)
+        seen = min(done * batch_size, order.size)
+        return TrainResult(done, losses[:seen], correct[:seen] > 0.5)
+
+    def _go(
+        self,
+        steps: int,
+        progress: Callable[[int], None] | None,
+        stop: threading.Event | None,
+    ) -> int:
+        loaded = self._loaded
+        halt, count = loaded.word(spmd.STOP), loaded.word(spmd.PROGRESS)
+        for offset in (spmd.STOP, spmd.HALTED, spmd.PROGRESS, spmd.CLAIMS, spmd.CLAIMS + 64):
+            loaded.word(offset)[0] = 0
+        if stop is not None and stop.is_set():
+            return 0
+        number = get_num_threads()
+        loaded.reserve(number)
+        loaded.set("threads", number)
+
+        def tick() -> None:
+            if stop is not None and stop.is_set():
+                halt[0] = 1
+            if progress is not None:
+                progress(int(count[0]))
+
+        def end() -> None:
+            halt[0] = 1
+
+        if steps:
+            threads.run_watched(loaded.entry, loaded.block_address, number, tick, end)
+        return int(count[0])
+
+    def _size_for(self, groups: int) -> None:
+        """Room for the values that are kept for all groups of a batch."""
+        floats = sum(size for size, _ in self.plan.layout.whole.values()) * groups
+        if self._whole.size < floats:
+            self._whole = aligned_zeros(floats)
+        self._loaded.set("whole", _address(self._whole))
+        self._loaded.set("capacity", groups)
+
+    def _targets(self, targets: Any, count: int) -> NDArray[Any]:
+        shape = self.plan.target_shape
+        kind = np.int64 if shape is None else np.float32
+        array = np.ascontiguousarray(targets, kind)
+        expected = (count, *(shape or ()))
+        if array.shape != expected:
+            raise ShapeError(f"training: expected targets of shape {expected}; got {array.shape}.")
+        classes = self.prediction.shape[0] if self.prediction.shape else 1
+        if shape is None and array.size and not 0 <= array.min() <= array.max() < classes:
+            raise ShapeError(
+                f"training: expected labels from 0 to {classes - 1}; got "
+                f"{array.min()} to {array.max()}."
+            )
+        return array
+
+    def _require(
+        self,
+        order: NDArray[np.int64],
+        count: int,
+        batch_size: int,
+        hyper: tuple[int, ...],
+        steps: int,
+    ) -> None:
+        if batch_size < 1:
+            raise OptionError(f"training: batch_size expected at least 1; got {batch_size}.")
+        if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < count):
+            raise ShapeError(
+                f"training: order expected positions from 0 to {count - 1}; got an array of shape "
+                f"{order.shape}."
+            )
+        if hyper != (steps, len(self.rule.hyper)):
+            raise ShapeError(
+                f"training: hyper expected shape {(steps, len(self.rule.hyper))}, a row a step of "
+                f"{', '.join(self.rule.hyper)}; got {hyper}."
+            )
+
+
+def _require_images(where: str, images: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if images.shape[1:] != shape or images.ndim != len(shape) + 1:
+        axes = ", ".join(map(str, ("n", *shape)))
+        raise ShapeError(f"{where}: expected images of shape ({axes}); got {images.shape}.")

@@ -1,0 +1,280 @@
+"""From a graph to a native program's modules and layout: what is fused, deferred, placed where.
+
+Not here: the code itself (driver, kernels) and the arrays (native).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from striate.codegen.compiler import Module
+from striate.codegen.targets import Target
+from striate.errors import CompileError
+from striate.formula.update import UpdateRule
+from striate.graph.gradient import differentiate
+from striate.graph.graph import Graph, Node
+from striate.kernels import conv, elementwise
+from striate.kernels.update import sum_pieces, update
+from striate.program.driver import (
+    LANE_FLOATS,
+    Items,
+    Layout,
+    TrainingPlan,
+    inference_driver,
+    training_driver,
+)
+from striate.program.fuse import Schedule, fuse
+from striate.program.lower import (
+    Call,
+    Context,
+    Slot,
+    calls_of,
+    conv_shape,
+    weight_problem,
+)
+from striate.program.memory import Arena, aligned, plan
+
+_ALIASES = ("reshape",)
+_DEFER_FROM = 4096  # weights; smaller gradients are summed by piece
+_CHUNK = 1024  # floats of an update item
+
+
+@dataclass(frozen=True)
+class InferencePlan:
+    """A program that maps images to one or more outputs."""
+
+    modules: list[Module]
+    layout: Layout
+    outputs: tuple[str, ...]
+    arena: Arena
+
+
+def plan_inference(graph: Graph, target: Target, outputs: Sequence[str]) -> InferencePlan:
+    """Plan a forward graph; dropout is the identity."""
+    graph = Graph(graph.nodes.values(), outputs).pruned()
+    schedule = fuse(graph, (*_ALIASES, "dropout"))
+    context = Context(graph, target)
+    calls = _resolve([c for s in schedule.steps for c in calls_of(context, s)], schedule)
+    (source,) = graph.inputs
+    roots = [schedule.root[name] for name in outputs]
+    lives = _lives(calls, {source.name: -1}, dict.fromkeys(roots, len(calls)))
+    arena = plan(lives, _sizes(graph, lives, target))
+    fields = ["workspaces", "shared", "samples", "images"]
+    fields += [f"output:{k}" for k in range(len(outputs))]
+    fields += [f"parameter:{p.name}" for p in graph.parameters]
+    layout = Layout(fields, local=arena.offsets, workspace=aligned(arena.size) + 16 + LANE_FLOATS)
+    made = [(root, math.prod(graph.nodes[o].shape)) for root, o in zip(roots, outputs, strict=True)]
+    read = (source.name, math.prod(source.shape))
+    modules = inference_driver(target, layout, calls, read, made)
+    return InferencePlan(modules, layout, tuple(outputs), arena)
+
+
+def _resolve(calls: Iterable[Call], schedule: Schedule) -> list[Call]:
+    """Values by the name of the memory that they share."""
+    root = schedule.root
+
+    def resolved(slot: Slot) -> Slot:
+        return replace(slot, name=root[slot.name]) if slot.kind in ("value", "whole") else slot
+
+    return [replace(c, slots=tuple(resolved(s) for s in c.slots)) for c in calls]
+
+
+def _lives(
+    calls: Sequence[Call], first: Mapping[str, int], last: Mapping[str, int]
+) -> dict[str, tuple[int, int]]:
+    """For each value in a workspace: its first and last call."""
+    lives = {name: (at, at) for name, at in first.items()}
+    for position, call in enumerate(calls):
+        for slot in call.slots:
+            if slot.kind == "value":
+                start, _ = lives.get(slot.name, (position, position))
+                lives[slot.name] = (start, position)
+    for name, at in last.items():
+        lives[name] = (lives[name][0], at)
+    return lives
+
+
+def _sizes(graph: Graph, names: Iterable[str], target: Target) -> dict[str, int]:
+    return {name: math.prod(graph.nodes[name].shape) * target.width for name in names}
+
+
+# ---- training -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ParameterPlace:
+    """A parameter's place in the arenas of parameters, gradients and states, in floats."""
+
+    offset: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TrainingProgram:
+    """A program that trains a graph."""
+
+    modules: list[Module]
+    layout: Layout
+    places: dict[str, ParameterPlace]
+    arena_floats: int
+    target_shape: tuple[int, ...] | None  # of float targets; None: labels
+    arena: Arena
+
+
+class TrainingPlanner:
+    """Plans the training of one forward graph."""
+
+    def __init__(self, graph: Graph, loss: str, rule: UpdateRule, target: Target) -> None:
+        self.target, self.rule = target, rule
+        names = [p.name for p in graph.parameters]
+        whole, found = differentiate(graph, loss, names)
+        self.loss = whole.nodes[whole.outputs[-1]]
+        self.source, self.wanted = graph.inputs[0], whole.nodes[self.loss.inputs[1]]
+        self.parts = {p: _parts(whole, node) for p, node in found.items()}
+        ends = [node for nodes in self.parts.values() for node in nodes]
+        self.graph = whole.pruned(ends or [f"{self.loss.name}:dx"])
+        self.deferred = {
+            nodes[0]: p for p, nodes in self.parts.items() if self._is_deferred(nodes)
+        }
+        self.places = self._place_parameters(names)
+
+    def _is_deferred(self, nodes: list[str]) -> bool:
+        """Whether a weight's gradient is summed over the whole batch at once, by channels."""
+        node = self.graph.nodes[nodes[0]]
+        if len(nodes) > 1 or not node.op.endswith(":dw"):
+            return False
+        groups = int(node.attributes.get("groups", 1))
+        return groups == 1 and math.prod(node.shape) >= _DEFER_FROM
+
+    def _place_parameters(self, names: list[str]) -> dict[str, ParameterPlace]:
+        """Those with gradients by piece first, then the deferred, then those without any."""
+        late = set(self.deferred.values())
+        by_piece = [n for n in names if n in self.parts and n not in late]
+        places, at = {}, 0
+        for name in [*by_piece, *(n for n in names if n in late)]:
+            shape = self.graph.nodes[name].shape
+            places[name] = ParameterPlace(at, shape)
+            at += aligned(math.prod(shape))
+            if name in by_piece:
+                self.piece_floats = at
+        self.trained_floats = at
+        for name in names:
+            if name not in places:
+                shape = self._shape_of_unused(name)
+                places[name] = ParameterPlace(at, shape)
+                at += aligned(math.prod(shape))
+        self.arena_floats = at
+        return {name: places[name] for name in names}
+
+    piece_floats: int = 0
+
+    def _shape_of_unused(self, name: str) -> tuple[int, ...]:
+        node = self.graph.nodes.get(name)
+        return () if node is None else node.shape
+
+    def plan(self) -> TrainingProgram:
+        schedule = fuse(self.graph, _ALIASES)
+        gradients = tuple((node, p) for p, nodes in self.parts.items() for node in nodes)
+        context = Context(self.graph, self.target, frozenset(self.deferred), gradients)
+        steps = [s for s in schedule.steps if s.node.batched or ":d" in s.node.op]
+        now = [s for s in steps if s.node.name not in self.deferred]
+        calls = _resolve([c for s in now for c in calls_of(context, s)], schedule)
+        late = [s.node for s in steps if s.node.name in self.deferred]
+        layout, arena = self._layout(calls, late, schedule)
+        items = [self._late_item(node, schedule, layout) for node in late] + self._piece_items()
+        floats = self.wanted.shape if self.loss.op == "mse_loss" else None
+        work = TrainingPlan(
+            calls,
+            items,
+            (self.source.name, math.prod(self.source.shape)),
+            None if floats is None else (self.wanted.name, math.prod(floats)),
+            elementwise.clear(self.target, self.piece_floats // self.target.width),
+        )
+        modules = training_driver(self.target, layout, work)
+        return TrainingProgram(modules, layout, self.places, self.arena_floats, floats, arena)
+
+    def _layout(
+        self, calls: Sequence[Call], late: Sequence[Node], schedule: Schedule
+    ) -> tuple[Layout, Arena]:
+        root, width = schedule.root, self.target.width
+        whole: dict[str, tuple[int, int]] = {}
+        before = 0
+        for name in dict.fromkeys(root[i] for node in late for i in node.inputs[:2]):
+            floats = aligned(math.prod(self.graph.nodes[name].shape) * width)
+            whole[name] = (floats, before)
+            before += floats
+        first = {self.source.name: -1}
+        if self.loss.op == "mse_loss":
+            first[self.wanted.name] = -1
+        lives = _lives(calls, first, {})
+        lives = {name: life for name, life in lives.items() if name not in whole}
+        arena = plan(lives, _sizes(self.graph, lives, self.target))
+        fields = ["workspaces", "shared", "threads", "yield", "samples", "steps", "batch"]
+        fields += ["images", "targets", "order", "losses", "correct", "hyper", "hypers"]
+        fields += ["seed", "first_step", "capacity", "whole", "pieces", "p", "g"]
+        fields += [f"state:{s}" for s in self.rule.state]
+        fields += [f"parameter:{p}" for p in self.places]
+        layout = Layout(
+            fields,
+            arena.offsets,
+            whole,
+            aligned(arena.size) + 16 + LANE_FLOATS,
+            {p: self.places[p].offset for p in self.places},
+            self.piece_floats,
+        )
+        return layout, arena
+
+    def _update(self, start: int, step: int, total: int) -> tuple[object, tuple[Slot, ...]]:
+        """The update of parameters start + k·step …, `total` floats in all."""
+        arenas = ["p", "g", *(f"state:{s}" for s in self.rule.state)]
+        slots = [Slot("arena", name, start, step) for name in arenas]
+        vectors = Slot("rest", number=total // self.target.width, step=step // self.target.width)
+        return update(self.target, self.rule), (*slots, Slot("hyper"), vectors)
+
+    def _late_item(self, node: Node, schedule: Schedule, layout: Layout) -> Items:
+        """The gradient of a large weight by blocks of output channels, each updated at once."""
+        place = self.places[self.deferred[node.name]]
+        dy, x, w, *_ = node.inputs
+        s = conv_shape(node, self.graph.nodes[x].shape, self.graph.nodes[w].shape)
+        roots = schedule.root[x], schedule.root[dy]
+        per = math.prod(place.shape[1:])
+        slots = (
+            Slot("arena", "g", place.offset),
+            *(Slot("whole", r) for r in roots),
+            Slot("index", number=0),
+            Slot("index", number=1),
+            Slot("size", "groups"),
+            *(Slot("number", number=layout.whole[r][0]) for r in roots),
+        )
+        kernel = conv.weight_gradient(self.target, weight_problem(s, accumulate=False))
+        step, total = conv.ROW_BLOCK * per, aligned(math.prod(place.shape))
+        updated = self._update(place.offset, step, total)
+        blocks = -(-place.shape[0] // conv.ROW_BLOCK)
+        return Items(blocks, ((kernel, slots), updated))  # type: ignore[arg-type]
+
+    def _piece_items(self) -> list[Items]:
+        """Small gradients: summed over the pieces, then the update, in chunks."""
+        total = self.piece_floats
+        if not total:
+            return []
+        slots = (
+            Slot("arena", "g", 0, _CHUNK),
+            Slot("arena", "pieces", 0, _CHUNK),
+            Slot("number", number=total),
+            Slot("size", "pieces"),
+            Slot("rest", number=total // self.target.width, step=_CHUNK // self.target.width),
+        )
+        work = ((sum_pieces(self.target), slots), self._update(0, _CHUNK, total))
+        return [Items(-(-total // _CHUNK), work)]  # type: ignore[arg-type]
+
+
+def _parts(graph: Graph, name: str) -> list[str]:
+    """The gradient nodes whose sum a parameter's gradient is (several, where it is shared)."""
+    node = graph.nodes[name]
+    if node.op == "map" and not node.batched:
+        return [part for i in node.inputs for part in _parts(graph, i)]
+    if ":d" not in node.op:
+        raise CompileError(f"program: no native gradient for the parameter behind {name!r}.")
+    return [name]
