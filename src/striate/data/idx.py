@@ -62,9 +62,13 @@ def unpack_idx(where: str, content: bytes) -> bytes:
     if not content.startswith(_GZIP):
         return content
     header = _inflate(where, content, 4)
-    axes = header[3] if len(header) == 4 else 0
+    if header[:3] != bytes((0, 0, _UNSIGNED_BYTE)) or len(header) < 4:
+        return header  # no IDX file: `parse_idx` says so
+    axes = header[3]
     header = _inflate(where, content, 4 + 4 * axes)
-    sizes = struct.unpack(f">{(len(header) - 4) // 4}I", header[4:]) if axes else ()
+    if len(header) < 4 + 4 * axes:
+        return header
+    sizes = struct.unpack(f">{axes}I", header[4:])
     announced = len(header) + math.prod(sizes)
     if announced > SIZE_LIMIT:
         raise DataError(
