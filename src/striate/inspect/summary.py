@@ -1,0 +1,331 @@
+"""A network as a table: shapes, parameters, multiply-adds, memory, and rows never read.
+
+Everything is read off the graph: the costs come from the operations' formulas, nothing is run and
+nothing is measured. Numbers hold for one image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from striate.errors import OptionError
+from striate.formula.activation import ACTIVATIONS, map_expression
+from striate.formula.expression import to_json
+from striate.formula.operations import find_operation
+from striate.graph.graph import Graph, Node, Shape
+from striate.shapes import unreached
+
+if TYPE_CHECKING:
+    from striate.nn.module import Module
+
+_FLOAT = 4  # bytes of a float32
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer.
+
+    Attributes:
+        name: the node's name in the graph.
+        layer: what it does ("conv2d 5×5", "relu").
+        shape: of its output, without the batch.
+        parameters: how many numbers it learns; shared ones count where they are first used.
+        multiply_adds: products that are summed up.
+        operations: single additions, multiplications, comparisons and functions.
+        bytes: of its output in float32.
+        unread_rows: rows of its input that no window reads.
+        unread_columns: columns of its input that no window reads.
+    """
+
+    name: str
+    layer: str
+    shape: Shape
+    parameters: int
+    multiply_adds: int
+    operations: int
+    bytes: int
+    unread_rows: tuple[int, ...] = ()
+    unread_columns: tuple[int, ...] = ()
+
+    @property
+    def unread(self) -> str:
+        """The rows and columns that are never read, in words; "" where all are read.
+
+        >>> Row("pool", "max_pool2d 2×2", (1, 3, 3), 0, 0, 27, 36, (6,), (6,)).unread
+        'row 6, column 6'
+        """
+        rows, columns = _words("row", self.unread_rows), _words("column", self.unread_columns)
+        return ", ".join(filter(None, (rows, columns)))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network's layers and their sums, for one image.
+
+    Attributes:
+        input_shape: of the image, (c, h, w).
+        rows: one for each operation, in order of computation.
+    """
+
+    input_shape: Shape
+    rows: tuple[Row, ...]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network learns."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products that are summed up."""
+        return sum(row.multiply_adds for row in self.rows)
+
+    @property
+    def operations(self) -> int:
+        """Single additions, multiplications, comparisons and functions."""
+        return sum(row.operations for row in self.rows)
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Memory of the parameters in float32."""
+        return _FLOAT * self.parameters
+
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of all layers' outputs in float32; training keeps most of them."""
+        return sum(row.bytes for row in self.rows)
+
+    def text(self, width: int = 100) -> str:
+        """The table and the sums as plain text of at most `width` columns."""
+        from io import StringIO
+
+        from rich.console import Console
+
+        file = StringIO()
+        console = Console(file=file, width=width, color_system=None, legacy_windows=False)
+        console.print(self.__rich__())
+        lines = [line.rstrip() for line in file.getvalue().splitlines()]
+        return "\n".join([*lines, "", *self._totals()])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __rich__(self) -> Any:
+        """The table, for a rich console."""
+        from rich import box
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table.add_column("name", overflow="fold")
+        table.add_column("layer", overflow="fold")
+        table.add_column("output", justify="right", no_wrap=True)
+        for title in ("parameters", "multiply-adds", "memory"):
+            table.add_column(title, justify="right", no_wrap=True)
+        some_unread = any(row.unread for row in self.rows)
+        if some_unread:
+            table.add_column("never read", overflow="fold")
+        table.add_row("input", "", shape_text(self.input_shape), "", "", "")
+        for row in self.rows:
+            cells = [escape(row.name), escape(row.layer), shape_text(row.shape)]
+            cells += [_count(row.parameters), _count(row.multiply_adds), size_text(row.bytes)]
+            table.add_row(*cells, *([row.unread] if some_unread else []))
+        return table
+
+    def _totals(self) -> list[str]:
+        lines = [
+            f"parameters     {self.parameters:>12,}   ({size_text(self.parameter_bytes)})",
+            f"multiply-adds  {self.multiply_adds:>12,}   for one image",
+            f"activations    {size_text(self.activation_bytes):>12}   for one image",
+        ]
+        if any(row.unread for row in self.rows):
+            lines.append("Some rows or columns are never read: the stride steps over them.")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON data."""
+        return {
+            "input_shape": list(self.input_shape),
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "operations": self.operations,
+            "parameter_bytes": self.parameter_bytes,
+            "activation_bytes": self.activation_bytes,
+            "layers": [_as_json(asdict(row)) for row in self.rows],
+        }
+
+
+def summary(net: Module | Graph, input_shape: Sequence[int] | None = None) -> Summary:
+    """What each layer of a network is and costs.
+
+    Args:
+        net: a network or a graph.
+        input_shape: of one image, (c, h, w); by default the one the network last had.
+    Raises:
+        OptionError: the shape is not known.
+        ShapeError: the layers do not take it.
+
+    >>> from striate import nn
+    >>> net = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU())
+    >>> summary(net, (1, 28, 28)).multiply_adds
+    117600
+    """
+    if isinstance(net, Graph):
+        graph = net if input_shape is None else net.with_input_shape(tuple(input_shape))
+        return summarize(graph)
+    shape = input_shape or net.last_input_shape or getattr(net, "input_shape", None)
+    if shape is None:
+        raise OptionError(
+            f"summary: expected a network whose input shape is known; got a {type(net).__name__} "
+            "that was never called. Write summary(net, (1, 28, 28)), the shape of one image."
+        )
+    return summarize(net.to_graph(tuple(shape)))
+
+
+def summarize(graph: Graph) -> Summary:
+    """What each operation of a forward graph is and costs."""
+    counted: set[str] = set()
+    rows = tuple(_row(graph, node, counted) for node in graph.steps)
+    return Summary(graph.inputs[0].shape, rows)
+
+
+def _row(graph: Graph, node: Node, counted: set[str]) -> Row:
+    inputs = [graph.nodes[name] for name in node.inputs]
+    own = {i.name: i for i in inputs if i.op == "parameter" and i.name not in counted}
+    counted.update(own)
+    cost = find_operation(node.op).cost(node.attributes, [i.shape for i in inputs])
+    rows, columns = _unread(node, [i.shape for i in inputs])
+    return Row(
+        node.name,
+        _layer(node, [i.shape for i in inputs]),
+        node.shape,
+        sum(math.prod(parameter.shape) for parameter in own.values()),
+        cost.multiply_adds,
+        cost.operations,
+        _FLOAT * math.prod(node.shape),
+        rows,
+        columns,
+    )
+
+
+# ---- what a layer is -------------------------------------------------------------------------
+
+
+def _kernel(node: Node, shapes: Sequence[Shape]) -> tuple[int, int] | None:
+    """The size of the window that slides over the input, where there is one."""
+    if node.op == "conv2d":
+        return shapes[1][2], shapes[1][3]
+    kernel = node.attributes.get("kernel")
+    return None if kernel is None else (int(kernel[0]), int(kernel[1]))
+
+
+def _unread(node: Node, shapes: Sequence[Shape]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    kernel = _kernel(node, shapes)
+    if kernel is None:
+        return (), ()
+    a = node.attributes
+    found = [
+        unreached(
+            shapes[0][1 + axis],
+            kernel[axis],
+            a["stride"][axis],
+            tuple(a["padding"][axis]),
+            a.get("dilation", (1, 1))[axis],
+        )
+        for axis in (0, 1)
+    ]
+    return found[0], found[1]
+
+
+def _layer(node: Node, shapes: Sequence[Shape]) -> str:
+    """The operation with what matters of its settings."""
+    if node.op == "map":
+        return _activation(node.attributes)
+    kernel = _kernel(node, shapes)
+    if kernel is not None:
+        return f"{node.op} {kernel[0]}×{kernel[1]}" + _window(node.attributes, kernel)
+    if node.op == "dropout":
+        return f"dropout {node.attributes['p']:g}"
+    return node.op
+
+
+def _window(a: Mapping[str, Any], kernel: tuple[int, int]) -> str:
+    usual = kernel if "kernel" in a else (1, 1)
+    parts = []
+    if tuple(a["stride"]) != usual:
+        parts.append(f"stride {_pair(a['stride'])}")
+    if any(map(any, a["padding"])):
+        (top, bottom), (left, right) = a["padding"]
+        even = top == bottom and left == right
+        parts.append(f"padding {_pair((top, left))}" if even else f"padding {a['padding']}")
+    if tuple(a.get("dilation", (1, 1))) != (1, 1):
+        parts.append(f"dilation {_pair(a['dilation'])}")
+    if a.get("groups", 1) != 1:
+        parts.append(f"groups {a['groups']}")
+    return "".join(f", {part}" for part in parts)
+
+
+def _pair(values: Sequence[int]) -> str:
+    return str(values[0]) if values[0] == values[1] else f"{values[0]}×{values[1]}"
+
+
+def _activation(attributes: Mapping[str, Any]) -> str:
+    """The activation's usual name, or its expression."""
+    names, body = map_expression(attributes)
+    if names == ("x",):
+        for name, known in ACTIVATIONS.items():
+            if to_json(known.expr) == to_json(body):
+                return name
+    return str(body)
+
+
+# ---- numbers as text -------------------------------------------------------------------------
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as it is read aloud.
+
+    >>> shape_text((6, 28, 28))
+    '6×28×28'
+    """
+    return "×".join(map(str, shape)) or "1"
+
+
+def size_text(count: int) -> str:
+    """Bytes in a unit that suits them.
+
+    >>> size_text(400), size_text(246_824), size_text(5_000_000)
+    ('400 B', '241.0 KiB', '4.8 MiB')
+    """
+    if count < 1024:
+        return f"{count} B"
+    size, unit = count / 1024, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value else "–"
+
+
+def _words(axis: str, places: tuple[int, ...]) -> str:
+    """`row 6`, `rows 1, 3, 5`, `rows 26–27`, `50 rows (1, 3, 5, …)`."""
+    if not places:
+        return ""
+    if len(places) == 1:
+        return f"{axis} {places[0]}"
+    if places == tuple(range(places[0], places[-1] + 1)):
+        return f"{axis}s {places[0]}–{places[-1]}"
+    if len(places) <= 4:
+        return f"{axis}s {', '.join(map(str, places))}"
+    return f"{len(places)} {axis}s ({', '.join(map(str, places[:3]))}, …)"
+
+
+def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}

@@ -1,0 +1,14 @@
+"""Figures of networks and of what they learned: arrays in, a matplotlib Figure out.
+
+    st.plot.save(st.plot.filters({"0.weight": net.state_dict()["0.weight"]}), "filters.png")
+
+Nothing here touches pyplot or its global state; computing what is drawn is the callers' business.
+"""
+
+from striate.plot.activations import feature_maps
+from striate.plot.mistakes import confusion, mistakes
+from striate.plot.page import save
+from striate.plot.training import curves
+from striate.plot.weights import filters
+
+__all__ = ["confusion", "curves", "feature_maps", "filters", "mistakes", "save"]
