@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +133,7 @@ def _write_and_rename(
     target: str, content: bytes | Callable[[BinaryIO], object], mode: int | None
 ) -> None:
     folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".striate-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".striate-{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         with open(os.open(temporary, flags, 0o666), "wb") as file:
