@@ -50,7 +50,7 @@ class Activation:
 
 def _softplus() -> Expr:
     """`log(1 + eˣ)`, written so that eˣ cannot overflow."""
-    return maximum(_X, 0) + log(1 + exp(-abs(_X)))
+    return where(_X > 0, _X + log(1 + exp(-_X)), log(1 + exp(_X)))
 
 
 ACTIVATIONS: dict[str, Activation] = {

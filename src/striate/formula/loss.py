@@ -126,7 +126,7 @@ def one_hot(labels: NDArray[Any], classes: int) -> Array:
     wrong = np.flatnonzero(~hot.any(axis=1))
     if wrong.size:
         raise DataError(
-            f"cross_entropy: expected labels from 0 to {classes - 1}; got {labels[wrong[0]]} for "
+            f"cross_entropy: expected labels from 0 to {classes - 1}; got {labels[wrong[0]]:g} for "
             f"sample {wrong[0]} ({wrong.size} such labels)."
         )
     return np.asarray(hot, np.float64)

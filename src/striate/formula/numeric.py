@@ -112,9 +112,9 @@ class Numeric:
             return scale * _product(values[0], values[1], kept)
         operands: list[Any] = []
         for value in values:
-            real = [k for k in range(value.ndim) if value.shape[k] > 1]
+            real = [k for k in range(value.ndim) if value.shape[k] != 1]
             operands += [value.reshape([value.shape[k] for k in real]), real]
-        have = sorted({k for v in values for k in range(v.ndim) if v.shape[k] > 1} & kept)
+        have = sorted({k for v in values for k in range(v.ndim) if v.shape[k] != 1} & kept)
         if not values:
             return np.full((1,) * len(self.axes), float(scale))
         total = np.einsum(*operands, have, optimize=len(values) > 2)
@@ -322,12 +322,12 @@ def _product(a: Array, b: Array, keep: frozenset[int]) -> Array:
     a = _reduce_own(a, b, keep)
     b = _reduce_own(b, a, keep)
     dims = range(a.ndim)
-    both = [k for k in dims if a.shape[k] > 1 and b.shape[k] > 1]
+    both = [k for k in dims if a.shape[k] != 1 and b.shape[k] != 1]
     batch = [k for k in both if k in keep]
     inner = [k for k in both if k not in keep]
-    left = [k for k in dims if k not in both and a.shape[k] > 1]
+    left = [k for k in dims if k not in both and a.shape[k] != 1]
     right = [k for k in dims if k not in both and k not in left]
-    size = {k: max(a.shape[k], b.shape[k]) for k in dims}
+    size = {k: b.shape[k] if a.shape[k] == 1 else a.shape[k] for k in dims}
     rows, columns, depth = (math.prod(size[k] for k in part) for part in (left, right, inner))
     many = [size[k] for k in batch]
     first = a.transpose(*batch, *left, *inner, *right).reshape(*many, rows, depth)
@@ -340,7 +340,7 @@ def _product(a: Array, b: Array, keep: frozenset[int]) -> Array:
 
 def _reduce_own(a: Array, b: Array, keep: frozenset[int]) -> Array:
     """`a` summed over the dimensions that it alone has and that are not kept."""
-    own = tuple(k for k in range(a.ndim) if k not in keep and a.shape[k] > 1 and b.shape[k] == 1)
+    own = tuple(k for k in range(a.ndim) if k not in keep and a.shape[k] != 1 and b.shape[k] == 1)
     return a.sum(axis=own, keepdims=True) if own else a
 
 

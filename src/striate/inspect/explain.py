@@ -207,7 +207,7 @@ def explain(
     stages = walk.stages(graph.nodes[node], place)
     follower = _activation_after(graph, node)
     if follower is not None and graph.nodes[node].operation != "map":
-        stages = [*stages, walk.stage(follower, place, stages[-1].value)]
+        stages = [*stages, walk.stage(follower, place, stages[-1])]
     return Explanation(node, place, sample, tuple(stages))
 
 
@@ -294,16 +294,16 @@ class _Walk:
             return self._moved(node, at)
         if _passes_on(self.graph, node):
             before = self.stages(self.graph.nodes[node.inputs[0]], at)
-            return [*before, self.stage(node, at, before[-1].value)]
+            return [*before, self.stage(node, at, before[-1])]
         return [self.stage(node, at)]
 
-    def stage(self, node: Node, at: tuple[int, ...], value: float | None = None) -> Stage:
-        """A computed number; `value` stands in for the inputs of a scalar function."""
+    def stage(self, node: Node, at: tuple[int, ...], before: Stage | None = None) -> Stage:
+        """A computed number; a scalar function is applied to that of the stage before."""
         operation = find_operation(node.op)
-        if value is None:
+        if before is None:
             arrays = [self._array(self.graph.nodes[name]) for name in node.inputs]
         else:
-            arrays = [np.broadcast_to(np.float64(value), (1, *node.shape))]
+            arrays = [np.broadcast_to(np.float64(before.value), (1, *node.shape))]
         formula, tensors = operation.bind(node.attributes, arrays)
         step = formula.explain((0, *at), **tensors)
         names = operation.argument_names(node.attributes, len(node.inputs))
@@ -317,7 +317,7 @@ class _Walk:
             step,
             step.value,
             self._native(node.name, at),
-            rounding(step) + _TINY,
+            rounding(step, 0.0 if before is None else before.allowed) + _TINY,
         )
 
     def _moved(self, node: Node, at: tuple[int, ...]) -> list[Stage]:
@@ -363,22 +363,24 @@ class _Walk:
         return float(array[place])
 
 
-def rounding(step: Step) -> float:
+def rounding(step: Step, read: float = 0.0) -> float:
     """How far float32 arithmetic, in any order of summation, may be from `step.value`.
 
     A sum of m terms: `(√m + 4)·ε·Σ|term|`, since roundings go either way.
-    A function: `Σ |∂f/∂part|·(error of the part) + 4ε·|value|`.
+    A function: `Σ |∂f/∂part|·(error of the part) + 4ε·|value|`. A read: `read`.
     """
     if step.kind == "read":
-        return 0.0
+        return read
     if step.kind == "sum":
         return (math.sqrt(len(step.terms)) + 4) * _EPS * math.fsum(abs(t.value) for t in step.terms)
     if step.kind not in DERIVATIVES:
         plain = step.kind == "max" and all(len(t.places) == 1 for t in step.terms)
         return 0.0 if plain else 4 * _EPS * abs(step.value)
-    errors = [rounding(part) for part in step.parts]
-    if step.kind in ("maximum", "minimum", "where"):
+    errors = [rounding(part, read) for part in step.parts]
+    if step.kind in ("maximum", "minimum"):
         return max(errors)
+    if step.kind == "where":
+        return _rounding_of_choice(step, errors, read)
     with np.errstate(all="ignore"):
         arguments: tuple[Expr, ...] = tuple(Const(part.value) for part in step.parts)
         partials = DERIVATIVES[step.kind](arguments, Const(step.value))
@@ -388,6 +390,16 @@ def rounding(step: Step) -> float:
             if error
         )
     return carried + 4 * _EPS * abs(step.value)
+
+
+def _rounding_of_choice(step: Step, errors: list[float], read: float) -> float:
+    """The error of the branch taken; of either, where rounding may have turned the comparison."""
+    condition, yes, no = step.parts
+    sides = [part.value for part in condition.parts]
+    margin = sum(rounding(part, read) for part in condition.parts)
+    if len(sides) == 2 and abs(sides[0] - sides[1]) > margin:
+        return errors[1] if condition.value else errors[2]
+    return max(errors[1:]) + abs(yes.value - no.value)
 
 
 def _constant(e: Expr) -> float:

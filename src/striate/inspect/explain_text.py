@@ -41,7 +41,7 @@ def number(value: float) -> str:
 
 def _stage_lines(stage: Stage, width: int, full: bool) -> list[str]:
     place = ", ".join(map(str, stage.at))
-    reads = ", ".join(f"{key} = {name}" for key, name in stage.tensors.items() if key != name)
+    reads = ", ".join(k if k == name else f"{k} = {name}" for k, name in stage.tensors.items())
     lines = [f"{stage.node}[{place}]: {stage.op}" + (f" of {reads}" if reads else "")]
     lines += [f"  {stage.formula}"]
     if stage.step.kind == "read" and not stage.step.places:

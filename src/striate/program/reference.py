@@ -29,7 +29,6 @@ from striate.random import Draw
 Array = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
-LOSSES = {"cross_entropy": "cross_entropy", "mse": "mse_loss"}
 _REPORT_SECONDS = 0.1
 
 
@@ -133,8 +132,6 @@ class ReferenceTraining:
     """
 
     def __init__(self, graph: Graph, loss: str, rule: UpdateRule) -> None:
-        if loss not in LOSSES:
-            raise OptionError(f"training: unknown loss {loss!r}. {suggest(loss, LOSSES)}")
         if len(graph.inputs) != 1 or not graph.outputs:
             raise ModelError("training: expected a graph of one input and an output.")
         self.rule = rule
@@ -149,13 +146,9 @@ class ReferenceTraining:
             for name in rule.state
             for parameter, array in self.parameters.items()
         }
-        whole = graph.copy()
-        shape = () if self.classifies else self.prediction.shape
-        self.target = whole.append(Node(whole.unique("target"), "input", shape=shape))
-        self.loss = whole.apply(
-            whole.unique("loss"), LOSSES[loss], (self.prediction.name, self.target.name)
-        )
-        self.graph, self.gradients = differentiate(whole, self.loss.name, list(self.parameters))
+        self.graph, self.gradients = differentiate(graph, loss, list(self.parameters))
+        self.loss = self.graph.nodes[self.graph.outputs[-1]]
+        self.target = self.graph.nodes[self.loss.inputs[1]]
 
     def run(
         self,

@@ -1,0 +1,93 @@
+"""The operations against PyTorch, values and gradients, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from striate.formula.activation import ACTIVATIONS, map_attributes
+from striate.formula.operations import find_operation
+
+pytestmark = pytest.mark.peer
+torch = pytest.importorskip("torch")
+F: Any = torch.nn.functional
+
+Case = tuple[str, dict[str, Any], list[NDArray[Any]]]
+
+
+def padded(x: Any, padding: Any, value: float = 0.0) -> Any:
+    (top, bottom), (left, right) = padding
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+def conv2d(a: dict[str, Any], x: Any, w: Any, b: Any = None) -> Any:
+    return F.conv2d(padded(x, a["padding"]), w, b, a["stride"], 0, a["dilation"], a["groups"])
+
+
+def max_pool2d(a: dict[str, Any], x: Any) -> Any:
+    x = padded(x, a["padding"], -np.inf)
+    return F.max_pool2d(x, a["kernel"], a["stride"], 0, a["dilation"])
+
+
+def avg_pool2d(a: dict[str, Any], x: Any) -> Any:
+    total = F.avg_pool2d(padded(x, a["padding"]), a["kernel"], a["stride"])
+    if a["count_include_pad"]:
+        return total
+    return total / F.avg_pool2d(padded(torch.ones_like(x), a["padding"]), a["kernel"], a["stride"])
+
+
+PEERS: dict[str, Callable[..., Any]] = {
+    "conv2d": conv2d,
+    "linear": lambda a, *inputs: F.linear(*inputs),
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "concat": lambda a, *inputs: torch.cat(inputs, a["axis"]),
+    "slice": lambda a, x: x.narrow(a["axis"], a["start"], a["stop"] - a["start"]),
+    "reshape": lambda a, x: x.reshape(len(x), *a["shape"]),
+    "softmax": lambda a, x: F.softmax(x, 1),
+    "cross_entropy": lambda a, x, t: F.cross_entropy(x, t, reduction="none"),
+    "mse_loss": lambda a, x, t: F.mse_loss(x, t, reduction="none").flatten(1).mean(1),
+}
+
+
+def compare(case: Case, peer: Callable[..., Any]) -> None:
+    name, attributes, arrays = case
+    operation = find_operation(name)
+    inputs = [torch.tensor(a, requires_grad=a.dtype == np.float64) for a in arrays]
+    expected = peer(attributes, *inputs)
+    value = operation.reference(attributes, arrays)
+    upstream = np.random.default_rng(0).normal(size=value.shape)
+    expected.backward(torch.tensor(upstream))
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-12, atol=1e-13)
+    found = operation.gradient(attributes, upstream, arrays)
+    for slope, tensor in zip(found, inputs, strict=True):
+        if tensor.requires_grad:
+            np.testing.assert_allclose(slope, tensor.grad.numpy(), rtol=1e-11, atol=1e-13)
+
+
+def test_operations(case: Case) -> None:
+    if case[0] not in PEERS:
+        pytest.skip("no function of that name in torch")
+    compare(case, PEERS[case[0]])
+
+
+ACTIVATION_PEERS: dict[str, Callable[[Any], Any]] = {
+    "identity": lambda x: x * 1,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "scaled_tanh": lambda x: 1.7159 * torch.tanh(2 * x / 3),
+    "softplus": F.softplus,
+    "silu": F.silu,
+    "square": torch.square,
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name: str) -> None:
+    x = np.array([[-30.0, -2.5, -1e-3, 0.0, 1e-3, 0.7, 2.0, 19.0]])
+    compare(("map", map_attributes(name), [x]), lambda a, v: ACTIVATION_PEERS[name](v))
