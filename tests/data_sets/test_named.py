@@ -60,9 +60,8 @@ def put(folder: Path, files: dict[str, bytes], packed: bool = True) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, and no STRIATE_DATA."""
     monkeypatch.delenv("STRIATE_DATA", raising=False)
-    folder = tmp_path / "cache"
-    monkeypatch.setattr(named, "cache_folder", lambda: folder)
-    return folder
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "data"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -214,17 +213,6 @@ def test_interrupted_download_leaves_nothing(
     with pytest.raises(KeyboardInterrupt, match="stop"):
         load("mnist", progress=False)
     assert os.listdir(cache / "mnist") == []
-
-
-@pytest.mark.parametrize(
-    ("system", "variable"), [("linux", "XDG_CACHE_HOME"), ("win32", "LOCALAPPDATA")]
-)
-def test_cache_folder(monkeypatch: pytest.MonkeyPatch, system: str, variable: str) -> None:
-    monkeypatch.setattr("sys.platform", system)
-    monkeypatch.setenv(variable, "/where")
-    assert named.cache_folder() == Path("/where/striate/data")
-    monkeypatch.delenv(variable)
-    assert Path.home() in named.cache_folder().parents
 
 
 # ---- folders ---------------------------------------------------------------------------------

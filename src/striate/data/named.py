@@ -1,14 +1,13 @@
 """Data sets by name or folder: `load("mnist")`, `load("path/to/four/idx/files")`.
 
-Known names are looked for in `$STRIATE_DATA/NAME`, then in the user's cache folder, then fetched
-from their mirrors; wherever they come from, the digest of the unpacked content is checked. `digits`
-is part of the package and needs no network.
+Known names are looked for in `$STRIATE_DATA/NAME`, then in `data/NAME` of the user's cache folder,
+then fetched from their mirrors; wherever they come from, the digest of the unpacked content is
+checked. `digits` is part of the package and needs no network.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from striate.data.idx import SIZE_LIMIT, parse_idx, read_idx, unpack_idx
 from striate.data.published import DIGITS, FILE_NAMES, PUBLISHED, PublishedFile, PublishedSet
 from striate.errors import DataError, FileError, suggest
 from striate.files import StrPath, open_for_reading, read_bytes
+from striate.settings import cache_folder
 
 _Arrays = list[NDArray[Any]]  # training images and labels, test images and labels
 
@@ -66,28 +66,11 @@ def load(name: StrPath, *, progress: bool = True) -> tuple[DataSet, DataSet]:
     )
 
 
-def cache_folder() -> Path:
-    """The folder in which fetched data sets are kept, as the operating system has it.
-
-    Returns:
-        `striate/data` in $XDG_CACHE_HOME or ~/.cache (Linux), ~/Library/Caches (macOS) or
-        %LOCALAPPDATA% (Windows).
-    """
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "striate" / "data"
-
-
 # ---- published sets --------------------------------------------------------------------------
 
 
 def _load_published(published: PublishedSet, progress: bool) -> tuple[DataSet, DataSet]:
-    places = [cache_folder() / published.name]
+    places = [cache_folder() / "data" / published.name]
     if os.environ.get("STRIATE_DATA"):
         places.insert(0, Path(os.environ["STRIATE_DATA"]).expanduser() / published.name)
     found = {file.name: _find(places, file.name) for file in published.files}
