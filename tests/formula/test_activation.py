@@ -49,3 +49,11 @@ def test_unknown_names() -> None:
         map_attributes(Var("x") + Var("z"))
     with pytest.raises(OptionError, match="gradient_y expected derivatives to x"):
         Map().shape({"inputs": ["x"], "expr": "x", "gradient_y": {"x": "z"}}, [(3,)])
+
+
+def test_comparisons_are_numbers() -> None:
+    x = Var("x")
+    sign = map_attributes((x > 0) - (x < 0))
+    assert Map().reference(sign, [[-3.0, 0.0, 2.0]]).tolist() == [-1, 0, 1]
+    count = map_attributes((x > 0) + (x >= 0) + (x > 1))
+    assert Map().reference(count, [[-3.0, 0.0, 0.5, 2.0]]).tolist() == [0, 1, 2, 3]

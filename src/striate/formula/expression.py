@@ -237,7 +237,7 @@ def _merge_selections(a: Expr, b: Expr) -> Expr | None:
     return None
 
 
-def power(base: Operand, exponent: float) -> Expr:
+def power(base: Operand, exponent: Operand) -> Expr:
     """`base ** exponent` for a constant exponent."""
     if isinstance(exponent, Expr):
         raise OptionError("power: expected a constant exponent; write exp(b*log(a)) instead.")
@@ -317,6 +317,11 @@ def _sigmoid(x: Any) -> Any:
     return np.where(np.asarray(x) < 0, e, 1.0) / (1.0 + e)
 
 
+def _one_or_zero(compare: Callable[..., Any]) -> Callable[..., Any]:
+    """A comparison whose results can be added up: 1 where it holds, else 0."""
+    return lambda a, b: np.asarray(compare(a, b)).astype(np.float32)
+
+
 NUMPY: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -333,10 +338,10 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "maximum": np.maximum,
     "minimum": np.minimum,
     "where": np.where,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "lt": np.less,
-    "le": np.less_equal,
+    "gt": _one_or_zero(np.greater),
+    "ge": _one_or_zero(np.greater_equal),
+    "lt": _one_or_zero(np.less),
+    "le": _one_or_zero(np.less_equal),
 }
 
 # One rule a function: (arguments, the call itself) -> partial derivative to each argument.
@@ -390,7 +395,7 @@ def diff(e: Expr, to: Expr) -> Expr:
 
 
 def chain(partial: Expr, inner: Expr) -> Expr:
-    """The chain rule's `partial · inner`, with a 0/1 selection kept as a selection (0·inf must stay 0)."""
+    """The chain rule's `partial · inner`; a 0/1 selection stays one (0·inf must stay 0)."""
     if isinstance(partial, Call) and partial.function == "where":
         condition, a, b = partial.arguments
         if isinstance(a, Const) and isinstance(b, Const):
