@@ -68,10 +68,15 @@ def save(
         "parameters": list(first.values()),
         "aliases": {n: first[id(p)] for n, p in names.items() if first[id(p)] != n},
         "description": net.description if isinstance(net, GraphModule) else repr(net),
-        "notes": dict(getattr(net, "notes", {}) if notes is None else notes),
+        "notes": _notes_of(net) if notes is None else dict(notes),
     }
     tensors = {name: parameter.data for name, parameter in names.items()}
     save_tensors(path, tensors, {"format": "pt", _KEY: _text(description)})
+
+
+def _notes_of(net: Module) -> dict[str, Any]:
+    notes = getattr(net, "notes", None)
+    return dict(notes) if isinstance(notes, Mapping) else {}
 
 
 def _text(description: dict[str, Any]) -> str:

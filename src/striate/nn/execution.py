@@ -122,9 +122,9 @@ def compute(
     """
     sizes = {len(a) for a, is_batch in zip(arrays, batched, strict=True) if is_batch}
     if len(sizes) != 1:
-        shapes = ", ".join(str(a.shape) for a in arrays)
+        listed = ", ".join(str(a.shape) for a in arrays)
         raise ShapeError(
-            f"{op}: expected arrays with the same number of samples; got shapes {shapes}."
+            f"{op}: expected arrays with the same number of samples; got shapes {listed}."
         )
     shapes = tuple(
         a.shape[1:] if is_batch else a.shape for a, is_batch in zip(arrays, batched, strict=True)
@@ -148,7 +148,9 @@ class _Single:
     def run(self, arrays: Sequence[Array]) -> Float32:
         if not self.native:  # programs have one input; several are computed in float64
             exact = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
-            return np.asarray(self.operation.reference(self.node.attributes, exact), np.float32)
+            return np.asarray(
+                self.operation.reference(self.node.attributes, exact), np.float32, "C"
+            )
         if self._inference is None:
             self._inference = build(self.graph)
         x, *rest = arrays
@@ -159,10 +161,10 @@ class _Single:
 def _single(op: str, text: str, shapes: tuple[Shape, ...], batched: tuple[bool, ...]) -> _Single:
     graph = Graph()
     names: list[str] = []
-    for k, (sample_shape, is_batch) in enumerate(zip(shapes, batched, strict=True)):
+    for k, is_batch in enumerate(batched):
         kind = "input" if is_batch else "parameter"
         names.append(f"{kind}{k}")
-        graph.append(Node(names[-1], kind, shape=sample_shape, batched=is_batch))
+        graph.append(Node(names[-1], kind, shape=shapes[k], batched=is_batch))
     node = graph.apply(op, op, tuple(names), json.loads(text))
     graph.outputs = (op,)
     return _Single(graph, node, batched)

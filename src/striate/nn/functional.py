@@ -40,6 +40,27 @@ from striate.nn.symbol import SymbolicTensor
 from striate.nn.trace import find_tracer
 from striate.nn.untraceable import untraceable
 
+__all__ = [
+    "add",
+    "avg_pool2d",
+    "cat",
+    "concat",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "flatten",
+    "linear",
+    "max_pool2d",
+    "mse_loss",
+    "mul",
+    "relu",
+    "scalar",
+    "scaled_tanh",
+    "sigmoid",
+    "softmax",
+    "tanh",
+]
+
 # A traced tensor gives a traced tensor, an array gives an array.
 T = TypeVar("T", SymbolicTensor, Array)
 Weight = Parameter | Array

@@ -63,12 +63,14 @@ class GraphModule(Module):
     @property
     def graph(self) -> Graph:
         """The network in evaluation mode."""
-        return self._own("_graphs")[0]
+        graph: Graph = self._own("_graphs")[0]
+        return graph
 
     @property
     def training_graph(self) -> Graph:
         """The network in training mode."""
-        return self._own("_graphs")[1]
+        graph: Graph = self._own("_graphs")[1]
+        return graph
 
     @property
     def description(self) -> str:
@@ -78,7 +80,12 @@ class GraphModule(Module):
     @property
     def notes(self) -> dict[str, Any]:
         """What travels with it: JSON values."""
-        return dict(self._own("_notes"))
+        notes: dict[str, Any] = self._own("_notes")
+        return notes
+
+    @notes.setter
+    def notes(self, value: Mapping[str, Any]) -> None:
+        self.__dict__["_notes"] = dict(value)
 
     def _own(self, name: str) -> Any:
         return self.__dict__[name]

@@ -15,6 +15,19 @@ from striate.errors import OptionError, ShapeError, suggest
 from striate.nn.parameter import Array, Parameter
 from striate.settings import next_generator
 
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
 T = TypeVar("T", Parameter, Array)
 Generator = np.random.Generator
 

@@ -128,10 +128,10 @@ class SymbolicTensor:
 
     def _number(self, other: Any) -> float:
         if isinstance(other, Parameter) or (isinstance(other, np.ndarray) and other.ndim):
-            name = type(other).__name__
+            kind = "a parameter" if isinstance(other, Parameter) else "a NumPy array"
             raise untraceable(
-                f"arithmetic is between tensors of one shape, or with a Python number; got a "
-                f"{name} of shape {other.shape}",
+                f"arithmetic is between tensors of one shape, or with a Python number; got "
+                f"{kind} of shape {other.shape}",
                 "Parameters take part in conv2d and linear; a fixed factor of each channel can "
                 "be written as a 1x1 nn.Conv2d with groups=channels.",
             )

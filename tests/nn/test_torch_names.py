@@ -1,0 +1,137 @@
+"""Names, shapes, texts and values against torch, where it is installed."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+from striate import nn
+from striate.nn import functional as F
+
+pytestmark = pytest.mark.peer
+torch = pytest.importorskip("torch")
+
+LENET = (
+    ("Conv2d", (1, 6, 5), {"padding": 2}),
+    ("ReLU", (), {}),
+    ("MaxPool2d", (2,), {}),
+    ("Conv2d", (6, 16, 5), {}),
+    ("Tanh", (), {}),
+    ("AvgPool2d", (2,), {}),
+    ("Flatten", (), {}),
+    ("Dropout", (0.25,), {}),
+    ("Linear", (400, 120), {"bias": False}),
+    ("Sigmoid", (), {}),
+    ("Identity", (), {}),
+    ("Linear", (120, 10), {}),
+    ("Softmax", (1,), {}),
+)
+
+
+def stacks():
+    return [
+        library.Sequential(*(getattr(library, kind)(*a, **k) for kind, a, k in LENET)).eval()
+        for library in (nn, torch.nn)
+    ]
+
+
+def test_state_dict_names_shapes_and_order():
+    ours, theirs = stacks()
+    expected = [(name, tuple(tensor.shape)) for name, tensor in theirs.state_dict().items()]
+    assert [(name, array.shape) for name, array in ours.state_dict().items()] == expected
+
+
+def test_text():
+    ours, theirs = stacks()
+    assert repr(ours) == repr(theirs)
+    for library in (nn, torch.nn):
+        layers = [
+            library.Conv2d(4, 4, 3, 2, 1, 2, 2, False),
+            library.Conv2d(4, 4, 3, padding="same"),
+            library.Linear(2, 3, bias=False),
+            library.ReLU(inplace=True),
+        ]
+        text = "\n".join(map(repr, layers))
+        if library is nn:
+            mine = text
+    assert mine == text
+
+
+def test_outputs_agree_with_torchs_weights():
+    ours, theirs = stacks()
+    ours.load_state_dict(theirs.state_dict())
+    x = np.random.default_rng(0).normal(size=(5, 1, 28, 28)).astype(np.float32)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(ours(x), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stride": 2, "padding": (1, 2)},
+        {"dilation": (2, 1), "groups": 2},
+        {"padding": "same"},
+        {"padding": "same", "dilation": 3},
+        {"padding": "valid", "bias": False},
+    ],
+)
+@pytest.mark.parametrize("size", [3, (2, 5), 4])
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_conv2d_settings_agree(settings, size):
+    theirs = torch.nn.Conv2d(4, 6, size, **settings)
+    ours = nn.Conv2d(4, 6, size, **settings)
+    ours.load_state_dict({k: v.detach() for k, v in theirs.state_dict().items()})
+    x = np.random.default_rng(0).normal(size=(2, 4, 13, 14)).astype(np.float32)
+    expected = theirs(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(ours(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Conv2d",
+        "Linear",
+        "MaxPool2d",
+        "AvgPool2d",
+        "ReLU",
+        "Flatten",
+        "Dropout",
+        "Softmax",
+        "CrossEntropyLoss",
+        "MSELoss",
+    ],
+)
+def test_signatures_of_layers(name):
+    theirs = inspect.signature(getattr(torch.nn, name).__init__).parameters
+    ours = inspect.signature(getattr(nn, name).__init__).parameters
+    assert list(ours) == list(theirs)
+    for key, parameter in ours.items():
+        assert parameter.default == theirs[key].default, key
+
+
+@pytest.mark.parametrize("name", ["relu", "dropout", "softmax", "cross_entropy", "mse_loss"])
+def test_signatures_of_functions(name):
+    theirs = inspect.signature(getattr(torch.nn.functional, name)).parameters
+    ours = inspect.signature(getattr(F, name)).parameters
+    assert list(ours) == [key for key in theirs if key not in ("_stacklevel", "dtype")]
+    for key, parameter in ours.items():
+        assert parameter.default == theirs[key].default, key
+
+
+def test_losses_agree():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(7, 5)), rng.integers(0, 5, 7)
+    for reduction in ("mean", "sum", "none"):
+        ours = F.cross_entropy(logits, labels, reduction=reduction)
+        theirs = torch.nn.functional.cross_entropy(
+            torch.from_numpy(logits), torch.from_numpy(labels), reduction=reduction
+        )
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
+        ours = F.mse_loss(logits, logits[::-1], reduction=reduction)
+        theirs = torch.nn.functional.mse_loss(
+            torch.from_numpy(logits), torch.from_numpy(logits[::-1].copy()), reduction=reduction
+        )
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
