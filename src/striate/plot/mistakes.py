@@ -157,6 +157,7 @@ def mistakes(
     classes: Sequence[str] | None = None,
     *,
     most: int = 12,
+    of: tuple[int, int] | None = None,
     title: str = "The worst mistakes",
 ) -> Figure:
     """The wrongly classified images whose true class got the least probability, worst first.
@@ -167,6 +168,7 @@ def mistakes(
         probabilities: (n, classes), each row summing to 1.
         classes: the classes' names; numbers where left out.
         most: how many are shown.
+        of: (mistakes, images) of the whole set, where the arrays are only a part of it.
         title: the headline.
     Returns:
         The figure; it says so where there is no mistake.
@@ -188,8 +190,9 @@ def mistakes(
         max(columns * _TILE_W + _PICTURE - _TILE_W, 4.6) + 2 * MARGIN,
         0.55 + rows * _TILE_H + 2 * MARGIN,
     )
-    share = _percent(len(wrong), len(truth))
-    page.title(title, f"{len(wrong):,} of {len(truth):,} images are wrong ({share})")
+    bad, all_images = (len(wrong), len(truth)) if of is None else of
+    share = _percent(bad, all_images)
+    page.title(title, f"{bad:,} of {all_images:,} images are wrong ({share})")
     if not len(order):
         page.text(page.width / 2, 1.9, "no mistakes", size=12, color=MUTED, ha="center")
     for place, k in enumerate(order):

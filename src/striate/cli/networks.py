@@ -1,0 +1,223 @@
+"""Networks as the command line names them: `lenet5`, `file.py:Class`, a model file, a folder.
+
+And what a model file says beside its weights: the names of the classes, and the background that
+it learned on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from striate.errors import FileError, ModelError, OptionError, StriateError, suggest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from striate.data.dataset import DataSet
+    from striate.data.pictures import Picture
+    from striate.nn.graph_module import GraphModule
+    from striate.nn.module import Module
+
+MODEL_FILE = "model.safetensors"
+_MODULE = "striate_user_model"
+
+
+def open_model(path: str, what: str = "") -> GraphModule:
+    """The network in a model file, or in the folder of a training; `what` else is allowed."""
+    from striate.formats.model_file import load
+
+    place = Path(path).expanduser()
+    if place.is_dir():
+        place = place / MODEL_FILE
+    if not place.exists():
+        raise ModelError(
+            f"{path}: expected {what}a model file, or a folder with {MODEL_FILE}; there is none. "
+            "Train one with `striate train`."
+        )
+    return load(place)
+
+
+def new_network(spec: str, classes: int = 10, channels: int = 1) -> Module:
+    """A fresh network by name, or of a class in a Python file.
+
+    Args:
+        spec: a name as "lenet5", or "net.py:Net" ("net.py" where it has one network).
+        classes: outputs of a named network.
+        channels: input channels of a named network.
+    Raises:
+        OptionError: no such network.
+        FileError: no such file.
+    """
+    from striate.models import build
+
+    file, name = _split(spec)
+    if file is None:
+        return build(spec, num_classes=classes, in_channels=channels)
+    return _construct(file, _find_class(file, name))
+
+
+def is_new_network(spec: str) -> bool:
+    """Whether it names a network to be built, not a file to be loaded."""
+    from striate.models import MODELS
+
+    return spec in MODELS or _split(spec)[0] is not None
+
+
+def _split(spec: str) -> tuple[Path | None, str]:
+    """The Python file and the class in it; no file where it is a plain name."""
+    if spec.endswith(".py"):
+        return Path(spec).expanduser(), ""
+    file, colon, name = spec.rpartition(":")
+    if colon and file.endswith(".py"):
+        return Path(file).expanduser(), name
+    return None, spec
+
+
+def _find_class(file: Path, name: str) -> Any:
+    from striate.nn.module import Module
+
+    module = _import(file)
+    own = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Module) and value.__module__ == _MODULE
+    }
+    if not name and len(own) == 1:
+        return next(iter(own.values()))
+    if not name:
+        raise OptionError(
+            f"{file}: expected one network; got {len(own)}: {', '.join(own) or 'none'}. "
+            f"Name its class, as {file}:Net."
+        )
+    found = getattr(module, name, None)
+    if found is None:
+        raise OptionError(f"{file}: unknown class {name!r}. {suggest(name, own)}")
+    return found
+
+
+def _import(file: Path) -> ModuleType:
+    """Run a user's file; what it raises is told with its line."""
+    if not file.is_file():
+        raise FileError(f"{file}: expected a Python file; there is none. Check the path.")
+    spec = importlib.util.spec_from_file_location(_MODULE, file)
+    if spec is None or spec.loader is None:
+        raise FileError(f"{file}: expected a Python file; it cannot be imported.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module
+    sys.path.insert(0, str(file.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except StriateError:
+        raise
+    except Exception as error:
+        raise OptionError(_user_error(file, error)) from error
+    finally:
+        sys.path.remove(str(file.resolve().parent))
+    return module
+
+
+def _construct(file: Path, made: Any) -> Module:
+    from striate.nn.module import Module
+
+    try:
+        net = made() if callable(made) else made
+    except StriateError:
+        raise
+    except Exception as error:
+        raise OptionError(_user_error(file, error)) from error
+    if not isinstance(net, Module):
+        raise OptionError(
+            f"{file}: expected an nn.Module, or a function that makes one; got "
+            f"{type(net).__name__}."
+        )
+    return net
+
+
+def _user_error(file: Path, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{file}: line {error.lineno}: {error.msg}. Correct the file."
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+    where = f"line {lines[-1]}: " if lines else ""
+    return (
+        f"{file}: {where}{type(error).__name__}: {error}. "
+        "Correct the file; a network's class is made without arguments."
+    )
+
+
+# ---- what travels with a model ---------------------------------------------------------------
+
+
+def notes_of(data: DataSet) -> dict[str, Any]:
+    """What a model trained on this data shall carry: names of the classes and the background."""
+    notes: dict[str, Any] = {"data": data.name, "classes": list(data.classes)}
+    if data.images.shape[1] == 1:
+        sample = data.images[:: max(1, len(data) // 500), 0]
+        edges = (sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1])
+        bright = sum(float(edge.mean()) for edge in edges) / len(edges) > 0.5
+        notes["background"] = "light" if bright else "dark"
+    return notes
+
+
+def class_names(net: GraphModule, count: int) -> tuple[str, ...]:
+    """The names of the classes, as the model file has them; their numbers where it has none."""
+    names = net.notes.get("classes")
+    if isinstance(names, list) and len(names) == count:
+        return tuple(map(str, names))
+    return tuple(map(str, range(count)))
+
+
+def read_for(net: GraphModule, image: str, background: str) -> Picture:
+    """A picture as the network takes it.
+
+    Args:
+        net: the network.
+        image: the picture's file.
+        background: auto, dark, light or keep, as the option says.
+    """
+    from striate.data.pictures import read_picture
+
+    known = {"dark": True, "light": False, "keep": None, "auto": None}
+    if background not in known:
+        raise OptionError(f"--background: unknown {background!r}. {suggest(background, known)}")
+    if len(net.input_shape) != 3 or net.input_shape[0] not in (1, 3):
+        raise ModelError(
+            f"predict: expected a network for pictures (1 or 3 channels, h, w); got one for "
+            f"{net.input_shape}."
+        )
+    if background == "auto":
+        background = str(net.notes.get("background", "keep"))
+    channels, height, width = net.input_shape
+    return read_picture(image, (height, width), channels, dark_background=known.get(background))
+
+
+def class_count(net: GraphModule) -> int:
+    """The classes that a classifier tells apart."""
+    graph = net.graph
+    shape = graph.nodes[graph.outputs[0]].shape
+    if len(shape) != 1:
+        raise ModelError(
+            f"expected a classifier, with one row of class scores; got a network with output "
+            f"{shape}."
+        )
+    return int(shape[0])
+
+
+def probabilities(
+    net: GraphModule, images: NDArray[np.float32], backend: str | None
+) -> NDArray[np.float64]:
+    """Each class's probability for images (n, c, h, w), as (n, classes)."""
+    import numpy as np
+
+    from striate.program import build_inference
+    from striate.train.predict import log_softmax
+
+    if not len(images):
+        return np.empty((0, class_count(net)))
+    program = build_inference(net.graph, backend=backend)
+    return np.asarray(np.exp(log_softmax(program.run(images, net.state_dict()))))
