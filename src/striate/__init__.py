@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from striate import data, errors, formats, inspect, models, nn, optim, plot
     from striate.formats.model_file import load, save
     from striate.graph.graph import Graph
-    from striate.inspect import explain, summary
+    from striate.inspect.explain import explain
+    from striate.inspect.summary import summary
     from striate.nn import scalar
     from striate.settings import get_num_threads, manual_seed, set_num_threads
-    from striate.train import fit
+    from striate.train.fit import fit
 
 __all__ = [
     "Graph",
@@ -53,15 +54,15 @@ __all__ = [
 _MODULES = ("data", "errors", "formats", "inspect", "models", "nn", "optim", "plot")
 _HOMES = {
     "Graph": "striate.graph.graph",
-    "explain": "striate.inspect",
-    "fit": "striate.train",
+    "explain": "striate.inspect.explain",
+    "fit": "striate.train.fit",
     "get_num_threads": "striate.settings",
     "load": "striate.formats.model_file",
     "manual_seed": "striate.settings",
     "save": "striate.formats.model_file",
     "scalar": "striate.nn",
     "set_num_threads": "striate.settings",
-    "summary": "striate.inspect",
+    "summary": "striate.inspect.summary",
 }
 
 

@@ -190,7 +190,7 @@ def test_foreign_safetensors_are_refused_with_the_way_out(path):
 
 
 def test_no_such_file_and_no_model(path):
-    with pytest.raises(ModelError, match="net.safetensors"):
+    with pytest.raises(ModelError, match=r"net.safetensors"):
         st.load(path)
     path.write_bytes(b"this is no model")
     with pytest.raises(ModelError, match="expected a safetensors file"):
@@ -202,7 +202,7 @@ def test_truncated_files(path):
     whole = path.read_bytes()
     for length in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ModelError, match="net.safetensors"):
+        with pytest.raises(ModelError, match=r"net.safetensors"):
             st.load(path)
 
 
@@ -260,7 +260,7 @@ def test_wrong_dtypes_and_shapes(path):
     st.save(nn.Sequential(nn.Linear(2, 3)), path, input_shape=(2,))
     tensors, metadata = load_tensors(path)
     save_tensors(path, {**tensors, "0.bias": np.zeros(3)}, metadata)
-    with pytest.raises(ModelError, match="got dtype=float64 for '0.bias'"):
+    with pytest.raises(ModelError, match=r"got dtype=float64 for '0.bias'"):
         st.load(path)
     save_tensors(path, {**tensors, "0.bias": np.zeros(4, np.float32)}, metadata)
     with pytest.raises(ModelError, match=r"expected 0.bias of shape \(3,\); got shape=\(4,\)"):

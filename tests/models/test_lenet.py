@@ -49,7 +49,7 @@ def test_it_computes():
     y = models.lenet5(num_classes=7, in_channels=3)(np.ones((2, 3, 28, 28), np.uint8))
     assert y.shape == (2, 7)
     assert np.array_equal(y[0], y[1])
-    with pytest.raises(ShapeError, match="^fc1: "):
+    with pytest.raises(ShapeError, match=r"^fc1: "):
         models.lenet5()(np.zeros((1, 1, 32, 32)))
 
 

@@ -102,7 +102,7 @@ def test_load_state_dict_is_all_or_nothing_and_lists_every_fault():
     before = {name: array.copy() for name, array in net.state_dict().items()}
     state = {**before, "0.weight": np.ones((3, 2)), "1.weight": np.zeros((2, 3)), "2.bias": [1.0]}
     del state["1.bias"]
-    with pytest.raises(ModelError, match="1.weight has shape") as caught:
+    with pytest.raises(ModelError, match=r"1.weight has shape") as caught:
         net.load_state_dict(state)
     text = str(caught.value)
     assert "1.weight has shape (2, 3), the network needs (1, 3)" in text
@@ -174,7 +174,7 @@ def test_replacing_layers_and_parameters():
 def test_names_that_modules_have_already_are_refused():
     with pytest.raises(OptionError, match="expected a name that is free; got 'forward'"):
         nn.Module().add_module("forward", nn.ReLU())
-    with pytest.raises(OptionError, match="expected a name without dots; got 'a.b'"):
+    with pytest.raises(OptionError, match=r"expected a name without dots; got 'a.b'"):
         nn.Module().add_module("a.b", nn.ReLU())
     with pytest.raises(OptionError, match="add_module: expected a Module; got type"):
         nn.Module().add_module("a", nn.ReLU)

@@ -70,7 +70,7 @@ class Plan:
         if len(x) == 0:
             return np.empty((0, *self._output.shape), np.float32)
         if self._output.op == "input":
-            return x.copy()
+            return np.array(x)
         if self._drops:
             return self._run_with_dropout(x)
         return self.inference.run(x, self.parameters())
