@@ -119,7 +119,7 @@ class _Backward:
         """The gradient of a map is a map: upstream · ∂expr/∂input, of the inputs it still reads."""
         names = list(node.attributes["inputs"])
         variable = names[position]
-        by_output = node.attributes.get("gradient_y", {})
+        by_output = {} if "y" in names else node.attributes.get("gradient_y", {})
         if variable in by_output:
             partial = from_json(by_output[variable])
             values = dict(zip(names, node.inputs, strict=True)) | {"y": node.name}
@@ -130,13 +130,22 @@ class _Backward:
             return None
         if partial == Const(1.0):
             return upstream
-        return self._emit_map(node, variable, chain(partial, Var("g")), values, upstream)
+        seed = "g"
+        while seed in values:
+            seed += "_"
+        return self._emit_map(node, variable, chain(partial, Var(seed)), values, (seed, upstream))
 
     def _emit_map(
-        self, node: Node, variable: str, expr: Expr, values: dict[str, str], upstream: str
+        self,
+        node: Node,
+        variable: str,
+        expr: Expr,
+        values: dict[str, str],
+        upstream: tuple[str, str],
     ) -> str:
-        used = [v for v in variables(expr) if v != "g"]
-        inputs = (upstream, *(values[v] for v in used))
-        attributes = {"inputs": ["g", *used], "expr": to_json(expr)}
+        """Append the map of `expr`; `upstream` is the variable and the node of what comes down."""
+        used = [v for v in variables(expr) if v != upstream[0]]
+        inputs = (upstream[1], *(values[v] for v in used))
+        attributes = {"inputs": [upstream[0], *used], "expr": to_json(expr)}
         name = self.graph.unique(f"{node.name}:d{variable}")
         return self.graph.apply(name, "map", inputs, attributes).name

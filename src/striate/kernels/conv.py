@@ -72,13 +72,17 @@ def gather(target: Target, p: Gather, tail: Tail | None = None) -> Kernel:
     def build(b: Builder, arguments: list[Value]) -> None:
         out, source, weight, *rest = arguments
         bias = rest.pop(0) if p.bias else None
-        _GatherEmitter(b, p, tail, out, source, weight, bias, rest).emit()
+        GatherEmitter(b, p, tail, out, source, weight, bias, rest).emit()
 
     return make_kernel(target, "gather", names, build)
 
 
-class _GatherEmitter:
-    """Emits one gather kernel: loops over groups, channel blocks, rows, column runs, taps."""
+class GatherEmitter:
+    """Emits one gather kernel: loops over groups, channel blocks, rows, column runs, taps.
+
+    With the batch in lanes a source element is a vector and a weight a scalar, broadcast;
+    `channels.ChannelGather` turns that round.
+    """
 
     def __init__(
         self,
@@ -93,17 +97,54 @@ class _GatherEmitter:
     ) -> None:
         self.b, self.p, self.tail = b, p, tail
         self.out, self.source, self.weight, self.bias, self.rest = out, source, weight, bias, rest
+        self.unit = self.source_unit()  # floats from one source column to the next
         self.to, self.tp = choose_tile(b.target, p.outputs, len(p.cols), p.period)
         self.runs = runs(p.cols, split(len(p.cols), self.tp, p.period))
-        self.plane = p.source[0] * p.source[1] * b.width  # floats of one source channel
+        self.plane = p.source[0] * p.source[1] * self.unit  # floats of one source channel
         self.row_at, self.rows_of = self._row_tables()
+
+    # ---- what depends on the layout ---------------------------------------------------------------
+
+    def source_unit(self) -> int:
+        return self.b.width
+
+    def load_source(self, pointer: Value, at: int) -> Value:
+        return self.b.load(pointer, at)
+
+    def load_weight(self, pointer: Value, at: int) -> Value:
+        return self.b.broadcast(pointer, at)
+
+    def bias_at(self, channel: Int) -> Value:
+        return self.b.at(self.bias or "null", channel)
+
+    def load_bias(self, bias: Value, channel: Int) -> Value:
+        return self.b.broadcast(bias, channel)
+
+    def over_channels(
+        self, run: Run, to: int, source: Value, weight: Value, sums: list[Value]
+    ) -> list[Value]:
+        """Sum over the source channels; one-column kernels are unrolled to amortise the loop."""
+        b, p = self.b, self.p
+        unroll = max(1, min(4 // max(len(kernel_columns(run)), 1), p.contracted))
+
+        def some(count: int, i: Int, sums: list[Value]) -> list[Value]:
+            x, w = b.at(source, b.mul(i, self.plane)), b.at(weight, b.mul(i, p.strides[2]))
+            for u in range(count):
+                self.taps(run, to, x, u * self.plane, w, u * p.strides[2], sums)
+            return sums
+
+        whole = p.contracted // unroll * unroll
+        sums = b.loop(0, whole, lambda i, s: some(unroll, i, s), sums, step=unroll)
+        return b.loop(whole, p.contracted, lambda i, s: some(1, i, s), sums)
+
+    # ---- the loops -----------------------------------------------------------------------------------
 
     def _row_tables(self) -> tuple[Value, Value]:
         """Where each row's entries begin; the entries: weight and source offsets in floats."""
         starts, entries = [0], []
         for pairs in self.p.rows:
             for k, row in pairs:
-                entries += [k * self.p.strides[3], row * self.p.source[1] * self.b.width]
+                entries += [k * self.p.strides[3], row * self.p.source[1] * self.unit]
             starts.append(len(entries) // 2)
         return self.b.table(starts), self.b.table(entries)
 
@@ -127,7 +168,7 @@ class _GatherEmitter:
         weight = b.at(self.weight, b.add(b.mul(g, p.strides[0]), b.mul(o, p.strides[1])))
         source = b.at(self.source, b.mul(g, p.contracted * self.plane))
         channel = b.add(b.mul(g, p.outputs), o)
-        bias = None if self.bias is None else b.at(self.bias, channel)
+        bias = None if self.bias is None else self.bias_at(channel)
 
         def row(r: Int, _: list[Value]) -> None:
             start, stop = b.load_i64(self.row_at, r), b.load_i64(self.row_at, b.add(r, 1))
@@ -151,8 +192,8 @@ class _GatherEmitter:
         plane_out = len(p.rows) * len(p.cols) * b.width
 
         def tile(t: Int, _: list[Value]) -> None:
-            start = b.add(b.mul(t, run.advance * b.width), run.base * b.width)
-            first = [b.zero if bias is None else b.broadcast(bias, k) for k in range(to)]
+            start = b.add(b.mul(t, run.advance * self.unit), run.base * self.unit)
+            first = [b.zero if bias is None else self.load_bias(bias, k) for k in range(to)]
             carry = [first[k] for k in range(to) for _ in range(run.width)]
             sums = self._entries(run, to, b.at(source, start), weight, carry, entries)
             column = b.add(b.mul(t, run.width * b.width), run.first * b.width)
@@ -179,53 +220,37 @@ class _GatherEmitter:
         def entry(e: Int, sums: list[Value]) -> list[Value]:
             pair = b.at(self.rows_of, b.mul(e, 2), 8)
             w, x = b.at(weight, b.load_i64(pair)), b.at(source, b.load_i64(pair, 1))
-            return self._channels(run, to, x, w, sums)
+            return self.over_channels(run, to, x, w, sums)
 
         if p.rows == (((0, 0),),):
-            return self._channels(run, to, source, weight, carry)
+            return self.over_channels(run, to, source, weight, carry)
         return b.loop(entries[0], entries[1], entry, carry)
 
-    def _channels(
-        self, run: Run, to: int, source: Value, weight: Value, sums: list[Value]
-    ) -> list[Value]:
-        b, p = self.b, self.p
-        unroll = max(1, min(4 // max(len(_kernel_columns(run)), 1), p.contracted))
-
-        def some(count: int, i: Int, sums: list[Value]) -> list[Value]:
-            x, w = b.at(source, b.mul(i, self.plane)), b.at(weight, b.mul(i, p.strides[2]))
-            for u in range(count):
-                self._taps(run, to, x, u * self.plane, w, u * p.strides[2], sums)
-            return sums
-
-        whole = p.contracted // unroll * unroll
-        sums = b.loop(0, whole, lambda i, s: some(unroll, i, s), sums, step=unroll)
-        return b.loop(whole, p.contracted, lambda i, s: some(1, i, s), sums)
-
-    def _taps(
+    def taps(
         self, run: Run, to: int, x: Value, x_at: int, w: Value, w_at: int, sums: list[Value]
     ) -> None:
         """One source channel and kernel row: every kernel column that meets the tile."""
         b = self.b
-        for k, met in _kernel_columns(run).items():
+        for k, met in kernel_columns(run).items():
             b.fence()
             at = w_at + k * self.p.strides[4]
             if to <= len(met):
-                ws = [b.broadcast(w, at + o * self.p.strides[1]) for o in range(to)]
+                ws = [self.load_weight(w, at + o * self.p.strides[1]) for o in range(to)]
                 for j, col in met:
                     b.fence()
-                    value = b.load(x, x_at + col * b.width)
+                    value = self.load_source(x, x_at + col * self.unit)
                     for o in range(to):
                         sums[o * run.width + j] = b.fma(value, ws[o], sums[o * run.width + j])
             else:
-                xs = [(j, b.load(x, x_at + col * b.width)) for j, col in met]
+                xs = [(j, self.load_source(x, x_at + col * self.unit)) for j, col in met]
                 for o in range(to):
                     b.fence()
-                    weight = b.broadcast(w, at + o * self.p.strides[1])
+                    weight = self.load_weight(w, at + o * self.p.strides[1])
                     for j, value in xs:
                         sums[o * run.width + j] = b.fma(value, weight, sums[o * run.width + j])
 
 
-def _kernel_columns(run: Run) -> dict[int, list[tuple[int, int]]]:
+def kernel_columns(run: Run) -> dict[int, list[tuple[int, int]]]:
     """For each kernel column that meets the tile: the (position in the tile, source column)."""
     met: dict[int, list[tuple[int, int]]] = {}
     for j, pairs in enumerate(run.pattern):

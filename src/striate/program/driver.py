@@ -107,6 +107,8 @@ class _Driver:
             return self.read("parameter:" + slot.name)
         if slot.kind == "arena":
             return b.at(self.read(slot.name), b.add(b.mul(item, slot.step), slot.number))
+        if slot.kind == "sample":
+            return b.at(self.read(slot.name), b.mul(group, slot.step))
         if slot.kind == "hyper":
             return self.hyper
         if slot.kind == "gradient":
@@ -222,6 +224,24 @@ def inference_driver(
                 d.call(scatter_samples(target, elements), [f"ptr {array}", source])
 
         spmd.claim(b, d.read("shared"), 0, groups, one)
+        spmd.restore_denormals(b, old)
+    return d.finish()
+
+
+def channel_driver(
+    target: Target, layout: Layout, packs: Sequence[Call], calls: Sequence[Call]
+) -> list[Module]:
+    """Modules of a program for single samples; "sample" slots are rows of the caller's arrays.
+
+    Each thread rearranges the weights for itself, then claims samples.
+    """
+    d = _Driver(target, layout)
+    b = d.b
+    with b.function("entry", ["thread:i64", "block"]) as (thread, block):
+        old = d.enter(thread, block)
+        d.run_calls(packs, 0, 0)
+        one = d.run_calls
+        spmd.claim(b, d.read("shared"), 0, d.size("samples"), lambda n: one(calls, n, 0))
         spmd.restore_denormals(b, old)
     return d.finish()
 

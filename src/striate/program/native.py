@@ -22,6 +22,7 @@ from striate.errors import ModelError, OptionError, ShapeError, suggest
 from striate.formula.update import UpdateRule
 from striate.graph.graph import Graph
 from striate.program import threads
+from striate.program.channel_plan import plan_channels
 from striate.program.driver import PIECES
 from striate.program.plan import InferencePlan, TrainingPlanner, plan_inference
 from striate.program.result import TrainResult
@@ -86,8 +87,7 @@ class NativeInference:
         self.input = graph.inputs[0]
         self.target = target or current_target()
         self._lock = threading.Lock()
-        self._programs: dict[tuple[str, ...], tuple[InferencePlan, _Loaded]] = {}
-        self._bound: dict[str, Any] = {}
+        self._programs: dict[tuple[tuple[str, ...], bool], _Program | None] = {}
 
     def run(self, x: NDArray[Any], parameters: Mapping[str, Any]) -> Float32:
         """The first output, (n, *shape) float32, of a batch (n, *input shape)."""
@@ -106,47 +106,103 @@ class NativeInference:
         found = dict(zip(outputs, self._run(x, parameters, outputs), strict=True))
         return {n: found[n] if n in found else np.asarray(leaves[n], np.float32) for n in names}
 
-    def _program(self, outputs: tuple[str, ...]) -> tuple[InferencePlan, _Loaded]:
-        if outputs not in self._programs:
-            plan = plan_inference(self.graph, self.target, outputs)
-            layout = plan.layout
-            loaded = _Loaded(plan.modules, layout.context, layout.workspace, self.target)
-            self._programs[outputs] = (plan, loaded)
-        return self._programs[outputs]
+    def _program(self, outputs: tuple[str, ...], count: int) -> _Program:
+        """The program for a batch: a few samples go with channels in lanes where that serves."""
+        few = count <= self.target.width // 2
+        key = (outputs, few)
+        if key not in self._programs:
+            plan = plan_channels(self.graph, self.target, outputs) if few else None
+            if plan is None and few:
+                self._programs[key] = self._program(outputs, self.target.width)
+            else:
+                plan = plan or plan_inference(self.graph, self.target, outputs)
+                self._programs[key] = _Program(plan, self.graph, self.target, 1 if few else 0)
+        return self._programs[key]
 
     def _run(
         self, x: NDArray[Any], parameters: Mapping[str, Any], outputs: tuple[str, ...]
     ) -> list[Float32]:
-        images = np.ascontiguousarray(x, np.float32)
+        images = x
+        if x.dtype != np.float32 or not x.flags.c_contiguous:
+            images = np.ascontiguousarray(x, np.float32)
         _require_images("inference", images, self.input.shape)
-        count, width = len(images), self.target.width
-        rows = -(-count // width) * width
-        arrays = [np.empty((rows, *self.graph.nodes[o].shape), np.float32) for o in outputs]
-        if count:
-            with self._lock:
-                plan, loaded = self._program(outputs)
-                keep = self._bind(plan, loaded, parameters)
-                loaded.set("samples", count)
-                loaded.set("images", _address(images))
-                for k, array in enumerate(arrays):
-                    loaded.set(f"output:{k}", _address(array))
-                number = min(get_num_threads(), rows // width)
-                loaded.reserve(number)
-                loaded.word(spmd.CLAIMS)[0] = 0
-                threads.run(loaded.entry, loaded.block_address, number)
-                del keep
-        return [a[:count] for a in arrays]
+        if not len(images):
+            return [np.empty((0, *self.graph.nodes[o].shape), np.float32) for o in outputs]
+        with self._lock:
+            return self._program(outputs, len(images)).run(images, parameters)
 
-    def _bind(self, plan: InferencePlan, loaded: _Loaded, parameters: Mapping[str, Any]) -> list[Any]:
-        """Put the parameters' addresses into the context; returns what must stay alive."""
-        keep = []
-        for node in self.graph.parameters:
-            name = f"parameter:{node.name}"
-            if name in loaded.place:
+
+class _Staging:
+    """A program's own arrays for a few samples, their addresses in its context for good."""
+
+    def __init__(
+        self, loaded: _Loaded, graph: Graph, shapes: Sequence[tuple[int, ...]], target: Target
+    ) -> None:
+        most = max(target.width // 2, 1)
+        self.images = np.zeros((most, *graph.inputs[0].shape), np.float32)
+        self.outputs = [np.zeros((most, *s), np.float32) for s in shapes]
+        loaded.set("images", _address(self.images))
+        for k, array in enumerate(self.outputs):
+            loaded.set(f"output:{k}", _address(array))
+
+    def take(self, images: Float32) -> None:
+        self.images[: len(images)] = images
+
+    def give(self, count: int) -> list[Float32]:
+        return [a[:count].copy() for a in self.outputs]
+
+
+class _Program:
+    """A loaded inference program with its outputs and the parameters that it was last given.
+
+    `grain` is the number of samples that a thread claims at a time; 0 stands for a vector's. A
+    program for single samples works on arrays of its own: at its speed, asking NumPy for an
+    address takes longer than copying.
+    """
+
+    def __init__(self, plan: InferencePlan, graph: Graph, target: Target, grain: int) -> None:
+        layout = plan.layout
+        self.shapes = [graph.nodes[o].shape for o in plan.outputs]
+        self.grain = grain or target.width
+        self._loaded = _Loaded(plan.modules, layout.context, layout.workspace, target)
+        self._names = [n for n in graph.parameters if f"parameter:{n.name}" in self._loaded.place]
+        self._bound: list[Any] = [None] * len(self._names)
+        self._kept: list[Any] = [None] * len(self._names)
+        self._claims = self._loaded.word(spmd.CLAIMS)
+        self._staged = _Staging(self._loaded, graph, self.shapes, target) if grain else None
+
+    def run(self, images: Float32, parameters: Mapping[str, Any]) -> list[Float32]:
+        self._bind(parameters)
+        if self._staged is not None:
+            self._staged.take(images)
+        loaded, count = self._loaded, len(images)
+        pieces = -(-count // self.grain)
+        arrays: list[Float32] = []
+        if self._staged is None:
+            arrays = [np.empty((pieces * self.grain, *s), np.float32) for s in self.shapes]
+            loaded.set("images", _address(images))
+            for k, array in enumerate(arrays):
+                loaded.set(f"output:{k}", _address(array))
+        loaded.set("samples", count)
+        number = min(get_num_threads(), pieces) if pieces > 1 else 1
+        loaded.reserve(number)
+        self._claims[0] = 0
+        if number == 1:
+            loaded.entry(0, loaded.block_address)
+        else:
+            threads.run(loaded.entry, loaded.block_address, number)
+        return [a[:count] for a in arrays] if self._staged is None else self._staged.give(count)
+
+    def _bind(self, parameters: Mapping[str, Any]) -> None:
+        """Put the parameters' addresses into the context, where they are not there already."""
+        for k, node in enumerate(self._names):
+            given = parameters.get(node.name)
+            if given is None or given is not self._bound[k]:
                 array = _parameter(parameters, node.name, node.shape)
-                loaded.set(name, _address(array))
-                keep.append(array)
-        return keep
+                self._loaded.set(f"parameter:{node.name}", _address(array))
+                # A converted copy would hide later changes in place: bind those anew each time.
+                self._bound[k] = given if array is given else None
+                self._kept[k] = array
 
 
 def _parameter(parameters: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Float32:
@@ -155,10 +211,15 @@ def _parameter(parameters: Mapping[str, Any], name: str, shape: tuple[int, ...])
             f"parameters: expected {name!r}; got {sorted(parameters)}. "
             "Load weights that belong to this network."
         )
-    array = np.ascontiguousarray(parameters[name], np.float32)
+    given = parameters[name]
+    array = np.ascontiguousarray(given, np.float32)
     if array.shape != shape:
         raise ShapeError(f"parameters: {name} expected shape {shape}; got {array.shape}.")
-    return array
+    return given if array is given or _same_memory(array, given) else array
+
+
+def _same_memory(array: Float32, given: Any) -> bool:
+    return isinstance(given, np.ndarray) and given.shape == array.shape and _address(array) == _address(given)
 
 
 class NativeTraining:

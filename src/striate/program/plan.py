@@ -59,7 +59,7 @@ def plan_inference(graph: Graph, target: Target, outputs: Sequence[str]) -> Infe
     calls = _resolve([c for s in schedule.steps for c in calls_of(context, s)], schedule)
     (source,) = graph.inputs
     roots = [schedule.root[name] for name in outputs]
-    lives = _lives(calls, {source.name: -1}, dict.fromkeys(roots, len(calls)))
+    lives = lives_of(calls, {source.name: -1}, dict.fromkeys(roots, len(calls)))
     arena = plan(lives, _sizes(graph, lives, target))
     fields = ["workspaces", "shared", "samples", "images"]
     fields += [f"output:{k}" for k in range(len(outputs))]
@@ -81,7 +81,7 @@ def _resolve(calls: Iterable[Call], schedule: Schedule) -> list[Call]:
     return [replace(c, slots=tuple(resolved(s) for s in c.slots)) for c in calls]
 
 
-def _lives(
+def lives_of(
     calls: Sequence[Call], first: Mapping[str, int], last: Mapping[str, int]
 ) -> dict[str, tuple[int, int]]:
     """For each value in a workspace: its first and last call."""
@@ -208,7 +208,7 @@ class TrainingPlanner:
         first = {self.source.name: -1}
         if self.loss.op == "mse_loss":
             first[self.wanted.name] = -1
-        lives = _lives(calls, first, {})
+        lives = lives_of(calls, first, {})
         lives = {name: life for name, life in lives.items() if name not in whole}
         arena = plan(lives, _sizes(self.graph, lives, self.target))
         fields = ["workspaces", "shared", "threads", "yield", "samples", "steps", "batch"]
