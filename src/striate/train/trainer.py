@@ -281,6 +281,8 @@ def _settings(plan: Plan, train: Samples, held_out: Samples | None, graph: Any) 
     """All that the trained bits depend on; two trainings with equal settings give equal bits."""
     import json
 
+    from striate.program import backend_name
+
     text = json.dumps(graph, sort_keys=True)
     settings: Settings = {
         "network": f"{zlib.crc32(text.encode()):08x}",
@@ -290,7 +292,7 @@ def _settings(plan: Plan, train: Samples, held_out: Samples | None, graph: Any) 
         "loss": plan.loss,
         "seed": plan.seed,
         "early_stopping": plan.early_stopping,
-        "backend": plan.backend,
+        "backend": backend_name(plan.backend),
         "image_shape": list(train.images.shape[1:]),
         "training_samples": len(train),
         "training_data": _fingerprint(train),

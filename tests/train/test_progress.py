@@ -1,0 +1,54 @@
+"""The live display, drawn into a terminal that is none."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from striate.train.progress import LiveDisplay, PlainLines, Silent, make_display
+from striate.train.run import Run
+
+RECORD = {
+    "epoch": 1,
+    "loss": 0.5,
+    "accuracy": 0.875,
+    "lr": 0.1,
+    "seconds": 2.0,
+    "images_per_second": 12345.0,
+}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_which_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(3)
+    assert isinstance(make_display(False, run, 10, 100), Silent)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert isinstance(make_display(True, run, 10, 100), PlainLines)
+    monkeypatch.setattr("sys.stdout", None)
+    assert isinstance(make_display(True, run, 10, 100), PlainLines)
+    monkeypatch.setattr("sys.stdout", Terminal())
+    display = make_display(True, run, 10, 100)
+    display.close()
+    assert isinstance(display, LiveDisplay)
+
+
+def test_the_live_display_shows_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    display = LiveDisplay(Run(2), steps_per_epoch=10, images=1000)
+    display.step(1, 0)
+    display.step(1, 5)
+    display.finished(RECORD)
+    display.step(2, 3)
+    display.close()
+    text = terminal.getvalue()
+    for part in ("epoch 1/2", "epoch 2/2", "25 %", "images/s", "left", "accuracy 87.50 %"):
+        assert part in text, part
+    assert "epoch 1/2: loss 0.5000, accuracy 87.50 %, lr 0.1, 2.0 s, 12,345 images/s" in text
