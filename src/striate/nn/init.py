@@ -7,7 +7,7 @@ are not torch's for the same seed; the distributions are.
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 T = TypeVar("T", Parameter, Array)
-Generator = np.random.Generator
+Generator: TypeAlias = "np.random.Generator"  # text: numpy.random is slow to import
 
 _GAINS = {
     "linear": 1.0,

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from striate.errors import ModelError, OptionError, suggest
 from striate.graph.graph import Graph, Shape
 from striate.nn.execution import Inference, Plan, as_batch
@@ -312,7 +314,8 @@ class Module:
             ShapeError: the layers do not take this shape.
             TraceError: forward does something that a graph cannot hold.
         """
-        tracer = find_tracer(inputs, keywords)
+        plain = len(inputs) == 1 and type(inputs[0]) is np.ndarray and not keywords
+        tracer = None if plain else find_tracer(inputs, keywords)
         if tracer is not None:
             return tracer.call(self, inputs, keywords)
         if len(inputs) != 1 or keywords:
