@@ -209,6 +209,18 @@ class Builder:
         self.declare(f"declare {v} @llvm.fma.v{self.width}f32({v}, {v}, {v})")
         return self.let(f"call {v} @llvm.fma.v{self.width}f32({v} {a}, {v} {b}, {v} {c})")
 
+    def accumulate(self, total: Value, a: Value, b: Value) -> Value:
+        """total + a·b, in the register that total is in.
+
+        For loops of single-use products: left alone, LLVM lets each sum move into the register of
+        a factor, and with 16 registers has to put some of them in memory at the loop's end.
+        """
+        if not (self.target.fma and self.target.is_x86 and self.target.registers == 16):
+            return self.fma(a, b, total)
+        v = self.vector
+        code = 'asm "vfmadd231ps $2, $1, $0", "=x,x,x,0"'
+        return self.let(f"call {v} {code}({v} {a}, {v} {b}, {v} {total})")
+
     def fadd(self, a: Value, b: Value) -> Value:
         return self.let(f"fadd {self.vector} {a}, {b}")
 

@@ -25,6 +25,7 @@ def _prepare() -> Any:
 
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
+    llvm.initialize_native_asmparser()
     # The scheduler before register allocation hoists loads into the accumulators' registers.
     llvm.set_option("striate", "-enable-misched=false")
     return llvm

@@ -10,7 +10,7 @@ torch's layout.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from striate.codegen.builder import Builder, Int, Value
@@ -39,7 +39,7 @@ class Gather:
 
 
 def _fits(target: Target, to: int, tp: int) -> bool:
-    spare = 1 if target.fma else 2
+    spare = (1 if target.fma else 2) + (1 if tp == 1 else 0)
     return to * tp + min(to, tp) + spare <= target.registers
 
 
@@ -247,7 +247,13 @@ class GatherEmitter:
                     b.fence()
                     weight = self.load_weight(w, at + o * self.p.strides[1])
                     for j, value in xs:
-                        sums[o * run.width + j] = b.fma(value, weight, sums[o * run.width + j])
+                        at_sum = o * run.width + j
+                        step = b.accumulate if len(xs) == 1 else _multiply_add(b)
+                        sums[at_sum] = step(sums[at_sum], value, weight)
+
+
+def _multiply_add(b: Builder) -> Callable[[Value, Value, Value], Value]:
+    return lambda total, x, w: b.fma(x, w, total)
 
 
 def kernel_columns(run: Run) -> dict[int, list[tuple[int, int]]]:
@@ -330,19 +336,29 @@ class _WeightGradientEmitter:
         b.loop(self.first, self.last, part)
 
     def _block(self, g: Int, start: Int, stop: Int) -> None:
-        """Output channels start … stop of group g, `to` at a time, what is left one by one."""
-        b = self.b
-        whole = b.add(start, b.mul(b.divide(b.sub(stop, start), self.to), self.to))
-        b.loop(start, whole, lambda o, _: self._sources(g, o, self.to), step=self.to)
-        if self.to > 1:
-            b.loop(whole, stop, lambda o, _: self._sources(g, o, 1))
+        """Output channels start … stop of group g, `to` at a time, what is left one by one.
 
-    def _sources(self, g: Int, o: Int, to: int) -> None:
+        With wide kernels a gradient plane stays in the cache while the source channels go by; a
+        one-column kernel (a fully connected layer) keeps a tile of sources and walks the outputs.
+        """
         b, p = self.b, self.p
-        whole = p.contracted // self.ti * self.ti
-        b.loop(0, whole, lambda i, _: self._kernel_rows(g, o, to, i, self.ti), step=self.ti)
-        if whole < p.contracted:
-            self._kernel_rows(g, o, to, whole, p.contracted - whole)
+        whole = b.add(start, b.mul(b.divide(b.sub(stop, start), self.to), self.to))
+
+        def outputs(body: Callable[[Int, int], None]) -> None:
+            b.loop(start, whole, lambda o, _: body(o, self.to), step=self.to)
+            if self.to > 1:
+                b.loop(whole, stop, lambda o, _: body(o, 1))
+
+        def sources(body: Callable[[Int, int], None]) -> None:
+            even = p.contracted // self.ti * self.ti
+            b.loop(0, even, lambda i, _: body(i, self.ti), step=self.ti)
+            if even < p.contracted:
+                body(even, p.contracted - even)
+
+        if p.kernel[1] > 1:
+            outputs(lambda o, to: sources(lambda i, ti: self._kernel_rows(g, o, to, i, ti)))
+        else:
+            sources(lambda i, ti: outputs(lambda o, to: self._kernel_rows(g, o, to, i, ti)))
 
     def _kernel_rows(self, g: Int, o: Int, to: int, i: Int, ti: int) -> None:
         b, p = self.b, self.p
