@@ -54,6 +54,26 @@ def epoch_line(record: Record, epochs: int) -> str:
     )
 
 
+def short_line(record: Record, epochs: int) -> str:
+    """One epoch as one line that fits a terminal of 80 columns.
+
+    >>> record = {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "images_per_second": 9}
+    >>> short_line({**record, "validation_loss": 0.25, "validation_accuracy": 0.875}, 3)
+    'epoch 2/3: loss 0.5000, 75.00 %; validation 0.2500, 87.50 %; 9 images/s'
+    """
+    parts = [_loss_and_accuracy("loss", record, "")]
+    if "validation_loss" in record:
+        parts.append(_loss_and_accuracy("validation", record, "validation_"))
+    parts.append(f"{record['images_per_second']:,.0f} images/s")
+    return f"epoch {record['epoch']}/{epochs}: {'; '.join(parts)}"
+
+
+def _loss_and_accuracy(word: str, record: Record, prefix: str) -> str:
+    text = f"{word} {record[prefix + 'loss']:.4f}"
+    accuracy = record.get(prefix + "accuracy")
+    return text if accuracy is None else f"{text}, {100 * accuracy:.2f} %"
+
+
 class PlainLines:
     """A line of text for each epoch."""
 
@@ -77,7 +97,7 @@ class LiveDisplay:
         self.epochs = run.epochs
         self.steps_per_epoch = steps_per_epoch
         self.images = images
-        self.latest = describe(run.history[-1]) if run.history else ""
+        self.latest = _loss_and_accuracy("loss", run.history[-1], "") if run.history else ""
         self.first_step = len(run.history) * steps_per_epoch
         self.began = self.epoch_began = time.perf_counter()
         self.epoch = 0
@@ -86,16 +106,21 @@ class LiveDisplay:
 
     def _make_bar(self) -> tuple[Progress, TaskID]:
         from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+
+        def text(format: str, style: str = "none") -> TextColumn:
+            return TextColumn(format, style=style, table_column=Column(no_wrap=True))
 
         bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[speed]}", style="cyan"),
-            TextColumn("{task.fields[left]}", style="green"),
-            TextColumn("{task.fields[latest]}", style="dim"),
+            text("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),  # what the texts leave over
+            text("{task.percentage:>3.0f} %"),
+            text("{task.fields[latest]}"),
+            text("{task.fields[speed]}", "cyan"),
+            text("{task.fields[left]}", "green"),
             auto_refresh=False,
             transient=True,
+            expand=True,
         )
         task = bar.add_task(
             "training",
@@ -136,8 +161,9 @@ class LiveDisplay:
         return f"{minutes}:{rest:02d} left"
 
     def finished(self, record: Record) -> None:
-        self.latest = describe(record)
-        self.bar.console.print(epoch_line(record, self.epochs), highlight=False, markup=False)
+        line = short_line(record, self.epochs)
+        self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.latest = _loss_and_accuracy("loss", record, "")
         self.bar.update(self.task, latest=self.latest, refresh=True)
 
     def close(self) -> None:
