@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from striate.data.dataset import DataSet
     from striate.nn.graph_module import GraphModule
     from striate.train.evaluate import Evaluation
-    from striate.train.run import Run
+    from striate.train.run import Record, Run
 
 _LAYERS = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "relu3", "relu4", "fc3")
 _SHOWN_DIGIT = 7
@@ -71,7 +71,7 @@ def run_demo(
         f"Training LeNet-5 (61,706 parameters) on {len(training):,} handwritten digits, each also "
         f"shifted by one pixel to the four sides.\n"
     )
-    run = _train(training, folder, epochs, seed, backend)
+    run = _train(training, test, folder, epochs, seed, backend)
     net = open_model(str(folder / MODEL_FILE))
     result = evaluate(net, test, backend=backend)
     typer.echo(
@@ -104,7 +104,9 @@ def _demo_folder(out: str | None) -> Path:
 # ---- training --------------------------------------------------------------------------------
 
 
-def _train(training: DataSet, folder: Path, epochs: int, seed: int, backend: str | None) -> Run:
+def _train(
+    training: DataSet, test: DataSet, folder: Path, epochs: int, seed: int, backend: str | None
+) -> Run:
     from striate.cli.networks import notes_of
     from striate.models import build
     from striate.optim import AdamW
@@ -117,9 +119,10 @@ def _train(training: DataSet, folder: Path, epochs: int, seed: int, backend: str
     return fit(
         net,
         _with_shifts(training),
+        validation=test,  # only shown: nothing is chosen by it
         epochs=epochs,
-        batch_size=64,
-        optimizer=AdamW(lr=4e-3, weight_decay=0.05),
+        batch_size=32,
+        optimizer=AdamW(lr=3e-3, weight_decay=0.1),
         schedule="one-cycle",
         seed=seed,
         out=folder,
@@ -190,13 +193,20 @@ def _write_figures(
     plot.save(figure, folder / "feature_maps.png")
     history = run.history
     figure = plot.curves(
-        {"training": [record["loss"] for record in history]},
-        {"training": [record["accuracy"] for record in history]},
+        _lines(history, "loss"),
+        _lines(history, "accuracy"),
         title="The training",
         under=f"test accuracy at the end: {100 * result.accuracy:.2f} %",
     )
     plot.save(figure, folder / "curves.png")
     write_figures(net, result, test, folder, backend)
+
+
+def _lines(history: list[Record], what: str) -> dict[str, list[float]]:
+    return {
+        "training": [record[what] for record in history],
+        "test": [record[f"validation_{what}"] for record in history],
+    }
 
 
 def _explain_one(net: GraphModule, sample: Path, backend: str | None) -> None:

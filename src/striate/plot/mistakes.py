@@ -231,11 +231,8 @@ def _short(name: str) -> str:
 
 
 def _draw_bar(page: Page, x: float, y: float, width: float, share: float, colour: str) -> None:
-    axes = page.axes(x, y, width, 0.13)
-    axes.barh(0, max(share, 0.012), height=0.62, color=colour)
-    axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
-    axes.axis("off")
-    text = f"{100 * share:.0f} %" if share >= 0.01 else "<1 %"
+    page.bar((x, y + 0.025), (width * max(share, 0.012), 0.08), colour)
+    text = "<1 %" if share < 0.01 else ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
     page.text(
         x + width * max(share, 0.012) + 0.04, y + 0.065, text, size=7, color=MUTED, va="center"
     )

@@ -22,6 +22,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
@@ -129,21 +130,46 @@ class Page:
         if under:
             self.text(MARGIN, MARGIN + 0.36, under, size=8.5, color=MUTED)
 
+    @functools.cached_property
+    def sheet(self) -> Axes:
+        """Axes over the whole page, in inches from the top left, for images and bars.
+
+        One such sheet draws a hundred small images many times faster than axes for each.
+        """
+        sheet = self.axes(0, 0, self.width, self.height)
+        sheet.set(xlim=(0, self.width), ylim=(self.height, 0))
+        sheet.set_autoscale_on(False)
+        sheet.axis("off")
+        return sheet
+
     def picture(
         self,
         place: tuple[float, float],
         size: tuple[float, float],
         values: NDArray[Any],
-        **more: Any,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        cmap: Colormap | str | None = None,
     ) -> AxesImage:
         """An image in a thin frame, each of its pixels a patch of one colour."""
-        axes = self.axes(*place, *size)
-        axes.set_axis_on()
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(visible=True, color=RULE, linewidth=0.5)
-        return axes.imshow(values, interpolation="nearest", aspect="auto", **more)
+        (x, y), (width, height) = place, size
+        image = AxesImage(
+            self.sheet,
+            cmap=cmap,
+            interpolation="nearest",
+            extent=(x, x + width, y + height, y),
+        )
+        image.set_data(values)
+        image.set_clim(vmin, vmax)
+        self.sheet.add_image(image)
+        self.bar(place, size, "none", edgecolor=RULE, linewidth=0.5)
+        return image
+
+    def bar(
+        self, place: tuple[float, float], size: tuple[float, float], colour: str, **more: Any
+    ) -> None:
+        """A filled rectangle."""
+        self.sheet.add_patch(Rectangle(place, *size, facecolor=colour, **more))
 
     def scale(self, x: float, y: float, width: float, image: AxesImage, label: str = "") -> None:
         """A thin horizontal colour bar with its limits, and 0 where it lies inside."""

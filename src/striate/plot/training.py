@@ -116,13 +116,13 @@ def _name_lines(axes: Axes, lines: Mapping[str, NDArray[np.float64]], percent: b
         axes.annotate(
             plain(name),
             (end, place),
-            (10, 1),
+            (14, 1),
             color=colours.get(name, MUTED),
             size=8,
             weight="bold",
             **how,
         )
-        axes.annotate(text, (end, place), (10, -8.5), color=MUTED, size=7.5, **how)
+        axes.annotate(text, (end, place), (14, -8.5), color=MUTED, size=7.5, **how)
 
 
 def _spread(values: Sequence[float], least: float, low: float, high: float) -> list[float]:
