@@ -1,1 +1,1 @@
-"""Machine code from Python: a staged vector-IR builder, CPU targets, workers that compile, the cache."""
+"""Machine code from Python: a staged vector-IR builder, CPU targets, compiling, the cache."""

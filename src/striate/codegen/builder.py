@@ -70,7 +70,9 @@ class Builder:
         return self._tables[items][0]
 
     @contextmanager
-    def function(self, name: str, arguments: Sequence[str], linkage: str = "") -> Iterator[list[Value]]:
+    def function(
+        self, name: str, arguments: Sequence[str], linkage: str = ""
+    ) -> Iterator[list[Value]]:
         """Build a function; arguments are "name" (a pointer) or "name:i64"."""
         typed = [a.split(":") if ":" in a else [a, "ptr"] for a in arguments]
         self._lines, self._block = [], "entry"
@@ -163,7 +165,9 @@ class Builder:
         align = 4 * self.width if align is None else align
         return self.let(f"load {self.vector}, ptr {self.at(pointer, offset)}, align {align}")
 
-    def store(self, value: Value, pointer: Value, offset: Int = 0, align: int | None = None) -> None:
+    def store(
+        self, value: Value, pointer: Value, offset: Int = 0, align: int | None = None
+    ) -> None:
         align = 4 * self.width if align is None else align
         self.emit(f"store {self.vector} {value}, ptr {self.at(pointer, offset)}, align {align}")
 
@@ -349,7 +353,9 @@ class Builder:
         self.emit(f"br i1 {again}, label %{head}, label %{done}")
         lines = [f"  {index} = phi i64 [ {start}, %{before} ], [ {after}, %{latch} ]"]
         for phi, first, last in zip(phis, carry, results, strict=True):
-            lines.append(f"  {phi} = phi {self.vector} [ {first}, %{before} ], [ {last}, %{latch} ]")
+            lines.append(
+                f"  {phi} = phi {self.vector} [ {first}, %{before} ], [ {last}, %{latch} ]"
+            )
         self._lines[place] = "\n".join(lines)
         self.label(done)
         if not guard:

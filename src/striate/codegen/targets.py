@@ -136,7 +136,7 @@ def current_target() -> Target:
         if found is None:
             raise OptionError(
                 f"target: expected an x86-64-v2 or newer, or an aarch64 CPU; got "
-                f"{platform.machine()!r}. Use STRIATE_BACKEND=reference, which runs anywhere, slowly."
+                f"{platform.machine()!r}. STRIATE_BACKEND=reference runs anywhere, slowly."
             )
         return found
     if wanted not in TARGETS:

@@ -98,8 +98,11 @@ def log(b: Builder, x: Value) -> Value:
     inf = b.const(float("inf"))
     result = b.select(b.fcmp("oeq", x, inf), inf, result)
     result = b.select(b.fcmp("oeq", x, b.zero), b.const(float("-inf")), result)
-    return b.select(b.fcmp("uge", x, b.zero), b.fadd(result, b.select(
-        b.fcmp("uno", x, x), x, b.zero)), b.const(float("nan")))
+    return b.select(
+        b.fcmp("uge", x, b.zero),
+        b.fadd(result, b.select(b.fcmp("uno", x, x), x, b.zero)),
+        b.const(float("nan")),
+    )
 
 
 def sigmoid(b: Builder, x: Value) -> Value:

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import threading
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _IDLE_SECONDS = 30.0
 
@@ -58,7 +58,7 @@ def compile_text(llvm: Any, text: str, triple: str, cpu: str, assembly: bool = F
     return bytes(machine.emit_object(module))
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """The next frame, or None at the end of the stream."""
     line = stream.readline()
     if not line:
@@ -67,7 +67,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     return header, stream.read(header["size"])
 
 
-def write_frame(stream: BinaryIO, header: dict[str, Any], payload: bytes) -> None:
+def write_frame(stream: IO[bytes], header: dict[str, Any], payload: bytes) -> None:
     stream.write(json.dumps({**header, "size": len(payload)}).encode() + b"\n" + payload)
     stream.flush()
 
@@ -87,7 +87,11 @@ def main() -> None:
         header, payload = frame
         try:
             output = compile_text(
-                llvm, payload.decode(), header["triple"], header["cpu"], bool(header.get("assembly"))
+                llvm,
+                payload.decode(),
+                header["triple"],
+                header["cpu"],
+                bool(header.get("assembly")),
             )
             write_frame(sink, {"ok": True}, output)
         except Exception as error:

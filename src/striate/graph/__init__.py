@@ -1,1 +1,1 @@
-"""Networks as data: nodes, shapes, parameters; the gradient as a graph-to-graph transform; passes."""
+"""Networks as data: nodes, shapes, parameters; the gradient as a transform of graphs."""

@@ -63,7 +63,9 @@ class Graph:
             raise ModelError(f"graph: two nodes are named {node.name!r}; names must be unique.")
         for name in node.inputs:
             if name not in self.nodes:
-                raise ModelError(f"graph: {node.name!r} reads {name!r}, which no node before it gives.")
+                raise ModelError(
+                    f"graph: {node.name!r} reads {name!r}, which no node before it gives."
+                )
         self.nodes[node.name] = node
         return node
 
@@ -75,7 +77,7 @@ class Graph:
         attributes: Mapping[str, Any] | None = None,
         batched: bool = True,
     ) -> Node:
-        """Append an operation; its shape follows from its inputs'. Raises ShapeError on a misfit."""
+        """Append an operation; its shape follows. Raises ShapeError on a misfit."""
         attributes = dict(attributes or {})
         parents = [self.nodes[i] for i in inputs]
         try:
@@ -124,7 +126,7 @@ class Graph:
         return Graph(kept, wanted)
 
     def with_input_shape(self, shape: Shape) -> Graph:
-        """The same network on inputs of another (per-sample) shape; raises ShapeError on a misfit."""
+        """The same network on inputs of another shape; raises ShapeError on a misfit."""
         graph = Graph(outputs=self.outputs)
         for node in self.nodes.values():
             if node.op == "input":
@@ -173,12 +175,16 @@ class Graph:
                 else:
                     unknown = [i for i in inputs if i not in graph.nodes]
                     if unknown:
-                        raise ModelError(f"graph: {name!r} reads {unknown[0]!r}, which no node gives.")
+                        raise ModelError(
+                            f"graph: {name!r} reads {unknown[0]!r}, which no node gives."
+                        )
                     graph.apply(name, op, inputs, item["attributes"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, ShapeError):
                 raise ModelError(f"graph: {error}") from None
-            raise ModelError(f"graph: expected a striate graph; got damaged data ({error}).") from None
+            raise ModelError(
+                f"graph: expected a striate graph; got damaged data ({error})."
+            ) from None
         for output in graph.outputs:
             if output not in graph.nodes:
                 raise ModelError(f"graph: the output {output!r} is no node of the graph.")

@@ -86,7 +86,9 @@ def gather_channels(target: Target, p: Gather, plain: bool, tail: Tail | None = 
     return make_kernel(target, "gather_channels", names, build)
 
 
-def packed_strides(contracted: int, kernel: tuple[int, int], width: int) -> tuple[int, ...]:
+def packed_strides(
+    contracted: int, kernel: tuple[int, int], width: int
+) -> tuple[int, int, int, int, int]:
     """The strides of packed weights along (g, o block, i, kh, kw), in floats."""
     kh, kw = kernel
     return (0, contracted * kh * kw * width, kh * kw * width, kw * width, width)

@@ -103,7 +103,7 @@ class GatherEmitter:
         self.plane = p.source[0] * p.source[1] * self.unit  # floats of one source channel
         self.row_at, self.rows_of = self._row_tables()
 
-    # ---- what depends on the layout ---------------------------------------------------------------
+    # ---- what depends on the layout -----------------------------------------------------------
 
     def source_unit(self) -> int:
         return self.b.width
@@ -137,7 +137,7 @@ class GatherEmitter:
         sums = b.loop(0, whole, lambda i, s: some(unroll, i, s), sums, step=unroll)
         return b.loop(whole, p.contracted, lambda i, s: some(1, i, s), sums)
 
-    # ---- the loops -----------------------------------------------------------------------------------
+    # ---- the loops ----------------------------------------------------------------------------
 
     def _row_tables(self) -> tuple[Value, Value]:
         """Where each row's entries begin; the entries: weight and source offsets in floats."""
@@ -512,10 +512,8 @@ def _put_float(b: Builder, value: Value, pointer: Value, at: int, accumulate: bo
 
 
 @functools.lru_cache(maxsize=512)
-def bias_gradient(
-    target: Target, channels: int, positions: int, accumulate: bool = True
-) -> Kernel:
-    """db[o] (+)= Σ over sample groups and positions of dy[o]: arguments db, dy, samples, dy_step."""
+def bias_gradient(target: Target, channels: int, positions: int, accumulate: bool = True) -> Kernel:
+    """db[o] (+)= Σ over groups and positions of dy[o]; arguments db, dy, samples, dy_step."""
 
     def build(b: Builder, arguments: list[Value]) -> None:
         db, dy, samples, dy_step = arguments
@@ -542,4 +540,3 @@ def bias_gradient(
 
     names = ["db", "dy", "samples:i64", "dy_step:i64"]
     return make_kernel(target, "bias_gradient", names, build)
-

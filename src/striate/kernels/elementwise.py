@@ -69,9 +69,7 @@ _PHILOX_W = (0x9E3779B9, 0xBB67AE85)
 
 
 @functools.lru_cache(maxsize=64)
-def dropout(
-    target: Target, elements: int, p: float, site: int, tail: Tail | None = None
-) -> Kernel:
+def dropout(target: Target, elements: int, p: float, site: int, tail: Tail | None = None) -> Kernel:
     """y = x/(1−p) where the counter-based uniform is at least p, else 0.
 
     Arguments y, x, samples (the lanes' positions in the batch, i32), key (the seed's two words and

@@ -45,7 +45,9 @@ def make_kernel(
     text = b.text()
     digest = hashlib.sha256(f"{target}{text}".encode()).hexdigest()[:16]
     symbol = f"{name}_{digest}"
-    return Kernel(Module(symbol, text.replace(f"@{_PLACEHOLDER}(", f"@{symbol}(")), tuple(arguments))
+    return Kernel(
+        Module(symbol, text.replace(f"@{_PLACEHOLDER}(", f"@{symbol}(")), tuple(arguments)
+    )
 
 
 @dataclass(frozen=True)

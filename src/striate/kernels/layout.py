@@ -19,9 +19,7 @@ def gather_samples(target: Target, elements: int) -> Kernel:
 
     def build(b: Builder, arguments: list[Value]) -> None:
         out, array, index = arguments
-        rows = [
-            b.at(array, b.mul(b.load_i64(index, lane), elements)) for lane in range(b.width)
-        ]
+        rows = [b.at(array, b.mul(b.load_i64(index, lane), elements)) for lane in range(b.width)]
 
         def block(e: Int, _: list[Value]) -> None:
             columns = b.transpose([b.load(row, e, align=4) for row in rows])

@@ -54,9 +54,7 @@ def _walk(
     source_plane: int,
     body: Callable[[Int, Int, _Windows], None],
 ) -> None:
-    """Visit all tiles: body(source offset, output offset, windows), offsets in floats.
-
-    """
+    """Visit all tiles: body(source offset, output offset, windows), offsets in floats."""
     plane = len(rows) * len(cols)
     row_runs = runs(rows, [1] * len(rows))
     col_runs = runs(cols, split(len(cols), _TILE))

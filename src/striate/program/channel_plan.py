@@ -84,7 +84,7 @@ class _Lowering:
         for name in step.writes:
             self.made(name, layout)
 
-    # ---- one method an operation ----------------------------------------------------------------
+    # ---- one method an operation --------------------------------------------------------------
 
     def conv2d(self, step: Fused) -> None:
         x, w, *bias = step.node.inputs
@@ -97,7 +97,14 @@ class _Lowering:
         strides = channels.packed_strides(s.contracted, s.kernel, width)
         count = channels.blocks(s.outputs, self.target)
         problem = Gather(
-            1, count, s.contracted, s.source, s.rows, s.cols, strides, bias=bool(bias)  # type: ignore[arg-type]
+            1,
+            count,
+            s.contracted,
+            s.source,
+            s.rows,
+            s.cols,
+            strides,
+            bias=bool(bias),
         )
         plain = self.layout[root] == _ARRAY
         elements = math.prod(self.graph.nodes[root].shape)

@@ -137,7 +137,7 @@ class _Driver:
         for call in calls:
             self.call(call.kernel, [self.address(s, group, piece) for s in call.slots])
 
-    # ---- the group's lanes ----------------------------------------------------------------------
+    # ---- the group's lanes --------------------------------------------------------------------
 
     def prepare_lanes(self, group: Int, count: Value, ordered: bool, labels: bool) -> None:
         """Fill the lane tables: which samples, their labels, their weight in the mean."""
@@ -173,7 +173,7 @@ class _Driver:
         source, index = self.read(array), self.lane_table("index")
         self.call(kernel, [out, f"ptr {source}", f"ptr {index}"])
 
-    # ---- what every entry shares ----------------------------------------------------------------
+    # ---- what every entry shares --------------------------------------------------------------
 
     start: Int = 0
     block: Value
@@ -280,9 +280,7 @@ def training_driver(target: Target, layout: Layout, plan: TrainingPlan) -> list[
     return d.finish()
 
 
-def _step(
-    d: _Driver, plan: TrainingPlan, k: Int, shared: Value, meet: Callable[[], None]
-) -> None:
+def _step(d: _Driver, plan: TrainingPlan, k: Int, shared: Value, meet: Callable[[], None]) -> None:
     b, layout = d.b, d.layout
     d.start = b.mul(k, d.size("batch"))
     left = b.sub(d.size("samples"), d.start)

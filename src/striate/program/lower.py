@@ -89,7 +89,7 @@ def _rest(step: Fused) -> list[Slot]:
     return kept + [value(e) for e in step.extras]
 
 
-# ---- convolution and fully connected ------------------------------------------------------------
+# ---- convolution and fully connected ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _to_bias(c: Context, step: Fused) -> _Lowered:
     return kernel, [gradient, value(dy), number(1), number(0)]
 
 
-# ---- pooling --------------------------------------------------------------------------------------
+# ---- pooling ----------------------------------------------------------------------------------
 
 
 def _max_pool(c: Context, step: Fused) -> _Lowered:
@@ -215,7 +215,7 @@ def _average_pool_gradient(c: Context, step: Fused) -> _Lowered:
     return kernel, [value(step.output), value(dy)]
 
 
-# ---- elementwise, structure, losses ---------------------------------------------------------------
+# ---- elementwise, structure, losses -----------------------------------------------------------
 
 
 def _map(c: Context, step: Fused) -> _Lowered:

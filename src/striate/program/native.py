@@ -87,7 +87,7 @@ class NativeInference:
         self.input = graph.inputs[0]
         self.target = target or current_target()
         self._lock = threading.Lock()
-        self._programs: dict[tuple[tuple[str, ...], bool], _Program | None] = {}
+        self._programs: dict[tuple[tuple[str, ...], bool], _Program] = {}
 
     def run(self, x: NDArray[Any], parameters: Mapping[str, Any]) -> Float32:
         """The first output, (n, *shape) float32, of a batch (n, *input shape)."""
@@ -99,7 +99,9 @@ class NativeInference:
         """The outputs of any nodes, exactly as the program computes them."""
         for name in names:
             if name not in self.graph.nodes:
-                raise ModelError(f"graph: there is no node {name!r}. {suggest(name, self.graph.nodes)}")
+                raise ModelError(
+                    f"graph: there is no node {name!r}. {suggest(name, self.graph.nodes)}"
+                )
         leaves = {self.input.name: x, **parameters}
         inner = tuple(n for n in names if self.graph.nodes[n].op not in ("input", "parameter"))
         outputs = tuple(dict.fromkeys((*inner, self.graph.outputs[0])))
@@ -112,11 +114,12 @@ class NativeInference:
         key = (outputs, few)
         if key not in self._programs:
             plan = plan_channels(self.graph, self.target, outputs) if few else None
-            if plan is None and few:
+            if few and plan is None:
                 self._programs[key] = self._program(outputs, self.target.width)
             else:
+                grain = self.target.width if plan is None else 1
                 plan = plan or plan_inference(self.graph, self.target, outputs)
-                self._programs[key] = _Program(plan, self.graph, self.target, 1 if few else 0)
+                self._programs[key] = _Program(plan, self.graph, self.target, grain)
         return self._programs[key]
 
     def _run(
@@ -155,21 +158,21 @@ class _Staging:
 class _Program:
     """A loaded inference program with its outputs and the parameters that it was last given.
 
-    `grain` is the number of samples that a thread claims at a time; 0 stands for a vector's. A
-    program for single samples works on arrays of its own: at its speed, asking NumPy for an
+    `grain` is the number of samples that a thread claims at a time. A program for single samples
+    works on arrays of its own: at its speed, asking NumPy for an
     address takes longer than copying.
     """
 
     def __init__(self, plan: InferencePlan, graph: Graph, target: Target, grain: int) -> None:
         layout = plan.layout
         self.shapes = [graph.nodes[o].shape for o in plan.outputs]
-        self.grain = grain or target.width
+        self.grain = grain
         self._loaded = _Loaded(plan.modules, layout.context, layout.workspace, target)
         self._names = [n for n in graph.parameters if f"parameter:{n.name}" in self._loaded.place]
         self._bound: list[Any] = [None] * len(self._names)
         self._kept: list[Any] = [None] * len(self._names)
         self._claims = self._loaded.word(spmd.CLAIMS)
-        self._staged = _Staging(self._loaded, graph, self.shapes, target) if grain else None
+        self._staged = _Staging(self._loaded, graph, self.shapes, target) if grain == 1 else None
 
     def run(self, images: Float32, parameters: Mapping[str, Any]) -> list[Float32]:
         self._bind(parameters)
@@ -219,7 +222,11 @@ def _parameter(parameters: Mapping[str, Any], name: str, shape: tuple[int, ...])
 
 
 def _same_memory(array: Float32, given: Any) -> bool:
-    return isinstance(given, np.ndarray) and given.shape == array.shape and _address(array) == _address(given)
+    return (
+        isinstance(given, np.ndarray)
+        and given.shape == array.shape
+        and _address(array) == _address(given)
+    )
 
 
 class NativeTraining:
@@ -247,7 +254,9 @@ class NativeTraining:
         }
         self.parameters = self._views("p")
         self.state = {
-            f"{s}:{name}": view for s in rule.state for name, view in self._views(f"state:{s}").items()
+            f"{s}:{name}": view
+            for s in rule.state
+            for name, view in self._views(f"state:{s}").items()
         }
         self._pieces = aligned_zeros(PIECES * layout.piece_floats)
         self._whole = aligned_zeros(0)

@@ -100,7 +100,7 @@ def _sizes(graph: Graph, names: Iterable[str], target: Target) -> dict[str, int]
     return {name: math.prod(graph.nodes[name].shape) * target.width for name in names}
 
 
-# ---- training -------------------------------------------------------------------------------------
+# ---- training ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,7 @@ class TrainingPlanner:
         self.parts = {p: _parts(whole, node) for p, node in found.items()}
         ends = [node for nodes in self.parts.values() for node in nodes]
         self.graph = whole.pruned(ends or [f"{self.loss.name}:dx"])
-        self.deferred = {
-            nodes[0]: p for p, nodes in self.parts.items() if self._is_deferred(nodes)
-        }
+        self.deferred = {nodes[0]: p for p, nodes in self.parts.items() if self._is_deferred(nodes)}
         self.places = self._place_parameters(names)
 
     def _is_deferred(self, nodes: list[str]) -> bool:
