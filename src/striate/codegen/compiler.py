@@ -84,6 +84,7 @@ class _Worker:
 
 
 _idle: list[_Worker] = []
+_foreign: list[_Worker] = []
 _lock = threading.Lock()
 
 
@@ -102,6 +103,12 @@ def _give_back(worker: _Worker) -> None:
         _idle.append(worker)
 
 
+def _forget() -> None:
+    """In a forked child: the workers are the parent's; neither use nor end them."""
+    _foreign.extend(_idle)
+    _idle.clear()
+
+
 def close_workers() -> None:
     """End the compiling processes that wait for work."""
     with _lock:
@@ -113,7 +120,7 @@ def close_workers() -> None:
 
 atexit.register(close_workers)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # the pipes are the parent's
+    os.register_at_fork(after_in_child=_forget)
 
 
 def compile_modules(modules: Sequence[Module], target: Target) -> list[bytes]:
@@ -139,15 +146,18 @@ def _compile_parallel(texts: dict[str, str], target: Target) -> dict[str, bytes]
     failures: list[CompileError] = []
 
     def work() -> None:
+        worker = None
         try:
             worker = _borrow()
             while not failures:
                 name, text = tasks.get_nowait()
                 done[name] = worker.compile(text, target)
         except queue.Empty:
+            pass
+        except (CompileError, OSError) as error:
+            failures.append(CompileError(str(error)))
+        if worker is not None:
             _give_back(worker)
-        except CompileError as error:
-            failures.append(error)
 
     count = min(get_num_threads(), len(texts), _MOST_WORKERS)
     threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
@@ -170,6 +180,7 @@ def load(modules: Sequence[Module], target: Target) -> Code:
 def assembly(text: str, target: Target) -> str:
     """The assembly of a module, for people and for tests that count spills."""
     worker = _borrow()
-    output = worker.compile(text, target, assembly=True).decode()
-    _give_back(worker)
-    return output
+    try:
+        return worker.compile(text, target, assembly=True).decode()
+    finally:
+        _give_back(worker)

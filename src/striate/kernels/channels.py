@@ -71,7 +71,7 @@ class _PlainGather(ChannelGather):
 
 @functools.lru_cache(maxsize=256)
 def gather_channels(target: Target, p: Gather, plain: bool, tail: Tail | None = None) -> Kernel:
-    """A convolution: arguments out, source, packed weights, packed bias, then the tail's.
+    """A convolution: arguments out, source, packed weights, [packed bias], then the tail's.
 
     In `p`, outputs counts blocks and strides are those of `pack_weights`; with `plain` the source
     is an array (c, h, w) in C order.
@@ -79,10 +79,12 @@ def gather_channels(target: Target, p: Gather, plain: bool, tail: Tail | None = 
     emitter = _PlainGather if plain else ChannelGather
 
     def build(b: Builder, arguments: list[Value]) -> None:
-        out, source, weight, bias, *rest = arguments
+        out, source, weight, *rest = arguments
+        bias = rest.pop(0) if p.bias else None
         emitter(b, p, tail, out, source, weight, bias, rest).emit()
 
-    names = ["out", "source", "weight", "bias", *(tail.arguments if tail else ())]
+    names = ["out", "source", "weight", *(["bias"] if p.bias else [])]
+    names += tail.arguments if tail else ()
     return make_kernel(target, "gather_channels", names, build)
 
 
@@ -170,12 +172,17 @@ def unblock(target: Target, channels: int, positions: int) -> Kernel:
 
 @functools.lru_cache(maxsize=64)
 def copy_floats(target: Target, count: int) -> Kernel:
-    """Copy `count` floats to memory without padding; arguments to, from (padded, aligned)."""
+    """Copy `count` floats, neither side padded or aligned; arguments to, from."""
 
     def build(b: Builder, arguments: list[Value]) -> None:
         to, source = arguments
         whole = count // b.width * b.width
-        b.loop(0, whole, lambda i, _: b.store(b.load(source, i), to, i, align=4), step=b.width)
+        b.loop(
+            0,
+            whole,
+            lambda i, _: b.store(b.load(source, i, align=4), to, i, align=4),
+            step=b.width,
+        )
         for i in range(whole, count):
             b.store_float(b.load_float(source, i), to, i)
 

@@ -38,9 +38,14 @@ def make_kernel(
     arguments: Sequence[str],
     build: Callable[[Builder, list[Value]], None],
 ) -> Kernel:
-    """Build a kernel; its symbol is its name and a digest of its text, so equal kernels are one."""
+    """Build a kernel; its symbol is its name and a digest of its text, so equal kernels are one.
+
+    Arguments are "name" (a pointer) or "name:i64". The names are for readers; in the code they
+    are numbers, since some come from users' expressions and model files.
+    """
     b = Builder(target)
-    with b.function(_PLACEHOLDER, arguments) as values:
+    kinds = [a.partition(":")[2] or "ptr" for a in arguments]
+    with b.function(_PLACEHOLDER, [f"a{k}:{kind}" for k, kind in enumerate(kinds)]) as values:
         build(b, values)
     text = b.text()
     digest = hashlib.sha256(f"{target}{text}".encode()).hexdigest()[:16]

@@ -16,6 +16,8 @@ from striate.formula.update import UpdateRule
 from striate.graph.gradient import differentiate
 from striate.graph.graph import Graph, Node
 from striate.kernels import conv, elementwise
+from striate.kernels.layout import scatter_samples
+from striate.kernels.linear import batch_weight_gradient
 from striate.kernels.update import sum_pieces, update
 from striate.program.driver import (
     LANE_FLOATS,
@@ -25,7 +27,7 @@ from striate.program.driver import (
     inference_driver,
     training_driver,
 )
-from striate.program.fuse import Schedule, fuse
+from striate.program.fuse import Fused, Schedule, fuse
 from striate.program.lower import (
     Call,
     Context,
@@ -39,6 +41,12 @@ from striate.program.memory import Arena, aligned, plan
 _ALIASES = ("reshape",)
 _DEFER_FROM = 4096  # weights; smaller gradients are summed by piece
 _CHUNK = 1024  # floats of an update item
+_ROWS = "@rows"
+
+
+def _rows(name: str) -> str:
+    """The name of a value kept sample by sample for all groups."""
+    return name + _ROWS
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,8 @@ def _resolve(calls: Iterable[Call], schedule: Schedule) -> list[Call]:
     root = schedule.root
 
     def resolved(slot: Slot) -> Slot:
+        if slot.kind == "rows":
+            return Slot("value", _rows(root[slot.name]))
         return replace(slot, name=root[slot.name]) if slot.kind in ("value", "whole") else slot
 
     return [replace(c, slots=tuple(resolved(s) for s in c.slots)) for c in calls]
@@ -178,8 +188,9 @@ class TrainingPlanner:
         context = Context(self.graph, self.target, frozenset(self.deferred), gradients)
         steps = [s for s in schedule.steps if s.node.batched or ":d" in s.node.op]
         now = [s for s in steps if s.node.name not in self.deferred]
-        calls = _resolve([c for s in now for c in calls_of(context, s)], schedule)
         late = [s.node for s in steps if s.node.name in self.deferred]
+        made = [c for s in now for c in calls_of(context, s)]
+        calls = _resolve([*made, *self._rows_calls(late)], schedule)
         layout, arena = self._layout(calls, late, schedule)
         items = [self._late_item(node, schedule, layout) for node in late] + self._piece_items()
         floats = self.wanted.shape if self.loss.op == "mse_loss" else None
@@ -199,10 +210,15 @@ class TrainingPlanner:
         root, width = schedule.root, self.target.width
         whole: dict[str, tuple[int, int]] = {}
         before = 0
-        for name in dict.fromkeys(root[i] for node in late for i in node.inputs[:2]):
-            floats = aligned(math.prod(self.graph.nodes[name].shape) * width)
-            whole[name] = (floats, before)
-            before += floats
+        for node in late:
+            dy, x = (root[i] for i in node.inputs[:2])
+            for name in (dy, _rows(x) if node.operation == "linear" else x):
+                floats = aligned(
+                    math.prod(self.graph.nodes[name.partition(_ROWS)[0]].shape) * width
+                )
+                if name not in whole:
+                    whole[name] = (floats, before)
+                    before += floats
         first = {self.source.name: -1}
         if self.loss.op == "mse_loss":
             first[self.wanted.name] = -1
@@ -224,6 +240,15 @@ class TrainingPlanner:
         )
         return layout, arena
 
+    def _rows_calls(self, late: Sequence[Node]) -> list[Call]:
+        """The inputs of deferred fully connected layers, kept sample by sample."""
+        calls = []
+        for x in dict.fromkeys(n.inputs[1] for n in late if n.operation == "linear"):
+            kernel = scatter_samples(self.target, math.prod(self.graph.nodes[x].shape))
+            step = Fused(self.graph.nodes[x], x)
+            calls.append(Call(kernel, (Slot("rows", x), Slot("value", x)), step))
+        return calls
+
     def _update(self, start: int, step: int, total: int) -> tuple[object, tuple[Slot, ...]]:
         """The update of parameters start + k·step …, `total` floats in all."""
         arenas = ["p", "g", *(f"state:{s}" for s in self.rule.state)]
@@ -236,17 +261,17 @@ class TrainingPlanner:
         place = self.places[self.deferred[node.name]]
         dy, x, w, *_ = node.inputs
         s = conv_shape(node, self.graph.nodes[x].shape, self.graph.nodes[w].shape)
-        roots = schedule.root[x], schedule.root[dy]
         per = math.prod(place.shape[1:])
-        slots = (
-            Slot("arena", "g", place.offset),
-            *(Slot("whole", r) for r in roots),
-            Slot("index", number=0),
-            Slot("index", number=1),
-            Slot("size", "groups"),
-            *(Slot("number", number=layout.whole[r][0]) for r in roots),
-        )
-        kernel = conv.weight_gradient(self.target, weight_problem(s, accumulate=False))
+        gradient = Slot("arena", "g", place.offset)
+        span = (Slot("index", number=0), Slot("index", number=1), Slot("size", "groups"))
+        x, dy = schedule.root[x], schedule.root[dy]
+        if node.operation == "linear":
+            kernel = batch_weight_gradient(self.target, s.outputs, s.contracted)
+            slots = (gradient, Slot("whole", _rows(x)), Slot("whole", dy), *span)
+        else:
+            steps = (Slot("number", number=layout.whole[r][0]) for r in (x, dy))
+            kernel = conv.weight_gradient(self.target, weight_problem(s, accumulate=False))
+            slots = (gradient, Slot("whole", x), Slot("whole", dy), *span, *steps)
         step, total = conv.ROW_BLOCK * per, aligned(math.prod(place.shape))
         updated = self._update(place.offset, step, total)
         blocks = -(-place.shape[0] // conv.ROW_BLOCK)

@@ -111,7 +111,7 @@ class ReferenceInference:
     ) -> dict[str, Float32]:
         """The outputs of any nodes, float32."""
         found = self.exact(x, parameters, names)
-        return {name: np.asarray(value, np.float32) for name, value in found.items()}
+        return {name: np.ascontiguousarray(value, np.float32) for name, value in found.items()}
 
     def exact(
         self, x: ArrayLike, parameters: Mapping[str, ArrayLike], names: Iterable[str]
