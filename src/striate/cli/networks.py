@@ -142,7 +142,8 @@ def _construct(file: Path, made: Any) -> Module:
 def _user_error(file: Path, error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f"{file}: line {error.lineno}: {error.msg}. Correct the file."
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if Path(f.filename).resolve() == file.resolve()]
     where = f"line {lines[-1]}: " if lines else ""
     return (
         f"{file}: {where}{type(error).__name__}: {error}. "

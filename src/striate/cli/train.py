@@ -179,8 +179,8 @@ def default_folder(options: dict[str, Any]) -> Path:
 def free_folder(wanted: Path) -> Path:
     """The folder, or with a number behind its name where something is in it already.
 
-    >>> free_folder(Path("no-such-folder-yet"))
-    PosixPath('no-such-folder-yet')
+    >>> free_folder(Path("no-such-folder-yet")).name
+    'no-such-folder-yet'
     """
     folder, count = wanted, 1
     while folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

@@ -1,0 +1,145 @@
+"""Summaries: known totals, rows never read, shared parameters, text and JSON."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import striate as st
+from striate import nn
+from striate.errors import OptionError, ShapeError
+from striate.inspect import summarize, summary
+
+
+def test_lenet5():
+    found = summary(st.models.build("lenet5"), (1, 28, 28))
+    assert found.parameters == 61_706
+    assert found.multiply_adds == 416_520
+    assert found.parameter_bytes == 246_824
+    rows = {row.name: row for row in found.rows}
+    assert (rows["conv1"].shape, rows["conv1"].parameters) == ((6, 28, 28), 156)
+    assert [rows[n].multiply_adds for n in ("conv1", "conv2", "fc1", "fc2", "fc3")] == [
+        117_600, 240_000, 48_000, 10_080, 840,
+    ]  # fmt: skip
+    assert rows["conv1"].layer == "conv2d 5×5, padding 2"
+    assert rows["relu1"].layer == "relu"
+    assert rows["conv1"].bytes == 4 * 6 * 28 * 28
+    assert not any(row.unread for row in found.rows)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "unread"),
+    [
+        (nn.Conv2d(1, 1, 3, stride=3), (7, 7), "row 6, column 6"),
+        (nn.Conv2d(1, 1, 3, stride=3), (9, 8), "columns 6–7"),
+        (nn.Conv2d(1, 1, 1, stride=2), (6, 5), "rows 1, 3, 5, columns 1, 3"),
+        (nn.Conv2d(1, 1, 1, stride=2), (12, 2), "6 rows (1, 3, 5, …), column 1"),
+        (nn.MaxPool2d(2), (5, 4), "row 4"),
+        (nn.MaxPool2d(3, stride=2), (7, 7), ""),
+        (nn.Conv2d(1, 1, 3, stride=3, padding=1), (7, 7), ""),
+    ],
+)
+def test_rows_that_a_stride_never_reaches(layer, size, unread):
+    found = summary(layer, (1, *size))
+    assert found.rows[0].unread == unread
+    assert ("never read" in found.text()) == bool(unread)
+
+
+def test_a_shared_parameter_counts_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(5, 5)
+
+        def forward(self, x):
+            return self.fc(self.fc(x))
+
+    found = summary(Twice(), (5,))
+    assert found.parameters == 30
+    assert found.multiply_adds == 50
+    assert [row.parameters for row in found.rows] == [30, 0]
+
+
+def test_layers_are_named_by_what_they_do():
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, (3, 1), stride=(2, 1), padding=(1, 0), groups=2),
+        nn.Tanh(),
+        nn.AvgPool2d(2, stride=1),
+        nn.Flatten(),
+        nn.Dropout(0.25),
+    )
+    layers = [row.layer for row in summary(net, (2, 8, 8)).rows]
+    assert layers[0] == "conv2d 3×1, stride 2×1, padding 1×0, groups 2"
+    assert layers[1] == "tanh"
+    assert layers[2] == "avg_pool2d 2×2, stride 1"
+    assert layers[3] == "reshape"
+
+
+def test_the_input_shape_may_be_known_already(tmp_path):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3))
+    with pytest.raises(OptionError, match=r"summary\(net, \(1, 28, 28\)\)"):
+        summary(net)
+    assert summary(net, (1, 5, 5)).multiply_adds == 2 * 9 * 9
+    assert summary(net).input_shape == (1, 5, 5)
+    st.save(net, tmp_path / "net.safetensors")
+    loaded = st.load(tmp_path / "net.safetensors")
+    assert summary(loaded).multiply_adds == 2 * 9 * 9
+    assert summary(loaded, (1, 9, 9)).multiply_adds == 2 * 9 * 49
+
+
+def test_a_graph_can_be_given_and_resized():
+    graph = nn.Conv2d(1, 2, 3).to_graph((1, 5, 5))
+    assert summary(graph) == summarize(graph)
+    assert summary(graph, (1, 6, 6)).rows[0].shape == (2, 4, 4)
+    with pytest.raises(ShapeError, match=r"= 0"):
+        summary(graph, (1, 2, 2))
+
+
+def test_text_fits_its_width_and_has_every_row():
+    found = summary(st.models.build("lenet5"), (1, 28, 28))
+    for width in (70, 100, 200):
+        lines = found.text(width).splitlines()
+        assert max(map(len, lines)) <= width
+    text = str(found)
+    assert all(re.search(rf"^{row.name}\b", text, re.M) for row in found.rows)
+    assert re.search(r"^parameters +61,706 +\(241\.0 KiB\)$", text, re.M)
+    assert re.search(r"^multiply-adds +416,520 ", text, re.M)
+
+
+def test_names_are_not_taken_for_markup():
+    net = nn.Sequential()
+    net.add_module("[bold]", nn.ReLU())
+    assert "[bold]" in summary(net, (2,)).text()
+
+
+def test_to_dict_is_json():
+    found = summary(nn.Conv2d(1, 1, 3, stride=3), (1, 7, 7))
+    data = json.loads(json.dumps(found.to_dict()))
+    assert data["multiply_adds"] == found.multiply_adds == 36
+    assert data["layers"][0]["unread_rows"] == [6]
+    assert data["layers"][0]["shape"] == [1, 2, 2]
+
+
+def test_top_level_names():
+    assert st.summary is summary
+    assert callable(st.explain)
+
+
+def test_examples_in_docstrings():
+    module = importlib.import_module("striate.inspect.summary")
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_numbers_need_no_rich():
+    code = (
+        "import sys, striate as st; "
+        "st.summary(st.models.build('lenet5'), (1, 28, 28)); "
+        "sys.exit('rich' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
