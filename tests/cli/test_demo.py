@@ -32,7 +32,7 @@ def test_the_folder_and_the_next_commands(cli, few, capsys, width):
     commands = [line.strip() for line in out.splitlines() if line.startswith("  striate ")]
     assert len(commands) == 5
     for command in commands[:3]:  # the others take long in the reference backend
-        answer = cli(*shlex.split(command)[1:])
+        answer = cli(*shlex.split(command, comments=True)[1:])
         assert answer.code == 0, answer.err
 
 
@@ -69,4 +69,4 @@ def test_the_whole_demo_reaches_its_accuracy(cli, monkeypatch):
     assert Path("striate-demo/filters.png").exists()
     for line in answer.out.splitlines():
         if line.startswith("  striate ") and "mnist" not in line:
-            assert cli(*shlex.split(line)[1:]).code == 0, line
+            assert cli(*shlex.split(line, comments=True)[1:]).code == 0, line

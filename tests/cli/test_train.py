@@ -230,7 +230,7 @@ def test_a_limit_of_file_sizes(start, data, net, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_and_killed_trainings_go_on_with_the_same_bits(cli, start, data, net, number):
-    common = ("train", "--data", data, "--model", net, "--epochs", 60, "--batch-size", 4)
+    common = ("train", "--data", data, "--model", net, "--epochs", 40, "--batch-size", 16)
     process = start(*common, "--out", "stopped")
     lines = []
     while not any(line.startswith("epoch 3/") for line in lines):
@@ -245,8 +245,8 @@ def test_interrupted_and_killed_trainings_go_on_with_the_same_bits(cli, start, d
         assert "interrupted in epoch" in err
         assert "striate train --resume --out stopped" in err
     done = len(Path("stopped/metrics.jsonl").read_text().splitlines())
-    assert 3 <= done < 60
-    again = cli("train", "--resume", "--out", "stopped", "--epochs", 60)
+    assert 3 <= done < 40
+    again = cli("train", "--resume", "--out", "stopped", "--epochs", 40)
     assert again.code == 0, again.err
     assert cli(*common, "--out", "whole").code == 0
     assert _bytes("stopped") == _bytes("whole")

@@ -231,4 +231,6 @@ def _next_steps(folder: Path, samples: list[Path]) -> None:
     typer.echo(f"  striate explain {model} {shlex.quote(str(samples[4]))} --layer fc3 --at 4")
     typer.echo(f"  striate summary {model}")
     typer.echo(f"  striate evaluate {model} --data digits")
-    typer.echo("  striate train --data mnist --epochs 5 --schedule one-cycle --lr 0.004")
+    typer.echo(
+        "  striate train --data mnist --epochs 5 --schedule one-cycle --lr 0.004  # fetches 12 MB"
+    )

@@ -145,7 +145,7 @@ def _draw_margins(axes: Axes, matrix: NDArray[np.int64]) -> None:
 
 # ---- the worst mistakes ----------------------------------------------------------------------
 
-_TILE_W, _TILE_H, _PICTURE, _NAMES = 1.78, 2.12, 1.42, 0.74
+_TILE_W, _PICTURE, _NAMES, _BELOW = 1.78, 1.42, 0.74, 0.7
 _BARS = 3
 
 
@@ -186,9 +186,10 @@ def mistakes(
     order = wrong[np.argsort(chance[wrong, truth[wrong]], kind="stable")][:most]
     columns = min(4, max(1, len(order)))
     rows = max(1, math.ceil(len(order) / columns))
+    tile = _BELOW + _size(*pictures.shape[-2:])[1]
     page = Page(
         max(columns * _TILE_W + _PICTURE - _TILE_W, 4.6) + 2 * MARGIN,
-        0.55 + rows * _TILE_H + 2 * MARGIN,
+        0.55 + rows * tile + 2 * MARGIN,
     )
     bad, all_images = (len(wrong), len(truth)) if of is None else of
     share = _percent(bad, all_images)
@@ -197,9 +198,14 @@ def mistakes(
         page.text(page.width / 2, 1.9, "no mistakes", size=12, color=MUTED, ha="center")
     for place, k in enumerate(order):
         row, column = divmod(place, columns)
-        x, y = MARGIN + column * _TILE_W, MARGIN + 0.66 + row * _TILE_H
+        x, y = MARGIN + column * _TILE_W, MARGIN + 0.66 + row * tile
         _draw_mistake(page, x, y, pictures[k], int(truth[k]), chance[k], names)
     return page.figure
+
+
+def _size(h: int, w: int) -> tuple[float, float]:
+    """The size of a picture of h rows and w columns, (width, height) in inches."""
+    return (_PICTURE, _PICTURE * h / w) if w >= h else (_PICTURE * w / h, _PICTURE)
 
 
 def _draw_mistake(
@@ -208,14 +214,14 @@ def _draw_mistake(
 ) -> None:  # fmt: skip
     pixels, how = as_pixels(image)
     h, w = pixels.shape[:2]
-    size = (_PICTURE, _PICTURE * h / w) if w >= h else (_PICTURE * w / h, _PICTURE)
+    size = _size(h, w)
     page.picture((x, y), size, pixels, **how)
     best = [int(k) for k in np.argsort(-chance, kind="stable")[:_BARS]]
     shown = best if true in best else [*best[: _BARS - 1], true]
     widest = max(text_width(names[k], 7.5, "bold") for k in shown)
     left = x + min(_NAMES, widest) + 0.07
     for line, k in enumerate(shown):
-        base = y + _PICTURE + 0.09 + 0.17 * line
+        base = y + size[1] + 0.09 + 0.17 * line
         colour = GREEN if k == true else ORANGE if k == best[0] else FAINT
         weight = "bold" if k in (true, best[0]) else "normal"
         style: dict[str, Any] = {"size": 7.5, "va": "center", "weight": weight}

@@ -187,6 +187,7 @@ class Page:
             self.text(x - 0.12, y + 0.045, label, size=7.5, color=MUTED, ha="right", va="center")
 
 
+@functools.lru_cache(maxsize=1024)
 def text_width(text: str, size: float = 8.5, weight: str = "normal") -> float:
     """The width of a line of text in inches."""
     if not text.strip():
