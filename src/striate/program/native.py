@@ -260,7 +260,15 @@ class NativeTraining:
         }
         self._pieces = aligned_zeros(PIECES * layout.piece_floats)
         self._whole = aligned_zeros(0)
+        self._course: tuple[Float32, Float32, int] = (aligned_zeros(0), aligned_zeros(0), 1)
         self._bind_arenas()
+
+    def so_far(self) -> TrainResult:
+        """What the running call has brought until now; for use in its `progress`."""
+        losses, correct, batch_size = self._course
+        done = int(self._loaded.word(spmd.PROGRESS)[0])
+        seen = min(done * batch_size, losses.size)
+        return TrainResult(done, losses[:seen], correct[:seen] > 0.5)
 
     def _views(self, arena: str) -> dict[str, Float32]:
         views = {}
@@ -316,22 +324,22 @@ class NativeTraining:
         ).items():
             self._loaded.set(name, number)
         self._loaded.block.view(np.uint64)[self._loaded.place["seed"]] = seed & (2**64 - 1)
-        done = self._go(steps, progress, stop)
-        seen = min(done * batch_size, order.size)
-        return TrainResult(done, losses[:seen], correct[:seen] > 0.5)
+        self._course = (losses[: order.size], correct[: order.size], batch_size)
+        self._go(steps, progress, stop)
+        return self.so_far()
 
     def _go(
         self,
         steps: int,
         progress: Callable[[int], None] | None,
         stop: threading.Event | None,
-    ) -> int:
+    ) -> None:
         loaded = self._loaded
         halt, count = loaded.word(spmd.STOP), loaded.word(spmd.PROGRESS)
         for offset in (spmd.STOP, spmd.HALTED, spmd.PROGRESS, spmd.CLAIMS, spmd.CLAIMS + 64):
             loaded.word(offset)[0] = 0
-        if stop is not None and stop.is_set():
-            return 0
+        if not steps or (stop is not None and stop.is_set()):
+            return
         number = get_num_threads()
         loaded.reserve(number)
         loaded.set("threads", number)
@@ -345,9 +353,7 @@ class NativeTraining:
         def end() -> None:
             halt[0] = 1
 
-        if steps:
-            threads.run_watched(loaded.entry, loaded.block_address, number, tick, end)
-        return int(count[0])
+        threads.run_watched(loaded.entry, loaded.block_address, number, tick, end)
 
     def _size_for(self, groups: int) -> None:
         """Room for the values that are kept for all groups of a batch."""

@@ -267,7 +267,7 @@ class TrainingPlanner:
         x, dy = schedule.root[x], schedule.root[dy]
         if node.operation == "linear":
             kernel = batch_weight_gradient(self.target, s.outputs, s.contracted)
-            slots = (gradient, Slot("whole", _rows(x)), Slot("whole", dy), *span)
+            slots: tuple[Slot, ...] = (gradient, Slot("whole", _rows(x)), Slot("whole", dy), *span)
         else:
             steps = (Slot("number", number=layout.whole[r][0]) for r in (x, dy))
             kernel = conv.weight_gradient(self.target, weight_problem(s, accumulate=False))

@@ -146,6 +146,8 @@ class ReferenceTraining:
             for name in rule.state
             for parameter, array in self.parameters.items()
         }
+        self._losses: list[Float32] = []
+        self._correct: list[NDArray[np.bool_]] = []
         self.graph, self.gradients = differentiate(graph, loss, list(self.parameters))
         self.loss = self.graph.nodes[self.graph.outputs[-1]]
         self.target = self.graph.nodes[self.loss.inputs[1]]
@@ -179,23 +181,27 @@ class ReferenceTraining:
         order = np.asarray(order, np.int64)
         steps = math.ceil(order.size / batch_size) if batch_size >= 1 else 0
         self._require(images, targets, order, batch_size, np.shape(hyper), steps)
-        losses, correct = [], []
+        self._losses, self._correct = [], []
         done, reported = 0, time.monotonic()
         while done < steps and not (stop is not None and stop.is_set()):
             rows = order[done * batch_size : (done + 1) * batch_size]
             numbers = dict(zip(self.rule.hyper, map(float, hyper[done]), strict=True))
             draw = Draw(seed, first_step + done)
             loss, right = self._step(images[rows], targets[rows], numbers, draw)
-            losses.append(loss)
-            correct.append(right)
+            self._losses.append(loss)
+            self._correct.append(right)
             done += 1
             if progress is not None and time.monotonic() - reported >= _REPORT_SECONDS:
                 progress(done)
                 reported = time.monotonic()
+        return self.so_far()
+
+    def so_far(self) -> TrainResult:
+        """What the running call has brought until now; for use in its `progress`."""
         return TrainResult(
-            done,
-            np.concatenate([np.zeros(0, np.float32), *losses]),
-            np.concatenate([np.zeros(0, bool), *correct]),
+            len(self._losses),
+            np.concatenate([np.zeros(0, np.float32), *self._losses]),
+            np.concatenate([np.zeros(0, bool), *self._correct]),
         )
 
     def gradient(

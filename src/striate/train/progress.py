@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Display(Protocol):
     """Something that shows a training."""
 
-    def step(self, epoch: int, steps: int) -> None:
-        """So many steps of this epoch (from 1) are done."""
+    def step(self, epoch: int, steps: int, means: Record | None = None) -> None:
+        """So many steps of this epoch (from 1) are done, with these means so far."""
 
     def finished(self, record: Record) -> None:
         """An epoch is finished."""
@@ -32,7 +32,7 @@ class Display(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def step(self, epoch: int, steps: int) -> None:
+    def step(self, epoch: int, steps: int, means: Record | None = None) -> None:
         pass
 
     def finished(self, record: Record) -> None:
@@ -80,7 +80,7 @@ class PlainLines:
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def step(self, epoch: int, steps: int) -> None:
+    def step(self, epoch: int, steps: int, means: Record | None = None) -> None:
         pass
 
     def finished(self, record: Record) -> None:
@@ -134,10 +134,12 @@ class LiveDisplay:
         )
         return bar, task
 
-    def step(self, epoch: int, steps: int) -> None:
+    def step(self, epoch: int, steps: int, means: Record | None = None) -> None:
         now = time.perf_counter()
         if epoch != self.epoch:
             self.epoch, self.epoch_began = epoch, now
+        if means is not None:
+            self.latest = _loss_and_accuracy("loss", means, "")
         done = (epoch - 1) * self.steps_per_epoch + steps
         self.bar.update(
             self.task,
@@ -145,6 +147,7 @@ class LiveDisplay:
             epoch=epoch,
             speed=self._speed(steps, now - self.epoch_began),
             left=self._left(done, now - self.began),
+            latest=self.latest,
             refresh=True,
         )
 

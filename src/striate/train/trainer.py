@@ -189,15 +189,26 @@ class Trainer:
                 hyper=np.array(numbers, np.float32),
                 first_step=first,
                 seed=plan.seed,
-                progress=lambda done: display.step(epoch, done),
+                progress=lambda done: self._watch(epoch, done, display),
                 stop=self.guard.stop,
             )
         self._require_finite(result, epoch)
         if result.steps < steps:
             raise KeyboardInterrupt
         display.step(epoch, steps)
+        return self._means(result)
+
+    def _watch(self, epoch: int, done: int, display: Display) -> None:
+        """Show the running epoch's means; end it early where its losses have gone astray."""
+        result = self.program.so_far()
+        if not np.isfinite(result.losses).all():
+            self.guard.stop.set()
+        elif result.losses.size:
+            display.step(epoch, done, self._means(result))
+
+    def _means(self, result: TrainResult) -> Record:
         record = {"loss": float(result.losses.mean(dtype=np.float64))}
-        if plan.loss == "cross_entropy":
+        if self.plan.loss == "cross_entropy":
             record["accuracy"] = float(result.correct.mean())
         return record
 
