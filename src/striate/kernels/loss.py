@@ -108,7 +108,7 @@ def cross_entropy(target: Target, classes: int) -> Kernel:
             return [b.select(here, value, carry[0]), b.fadd(carry[1], earlier), hit]
 
         found, _, hits = b.loop(0, classes, one, [b.zero, b.zero, b.zero])
-        b.store(b.fadd(b.fsub(log(b, s.total), found), s.top), loss, align=4)
+        b.store(b.fadd(log(b, s.total), b.fsub(s.top, found)), loss, align=4)
         b.store(hits, correct, align=4)
 
     names = ["dx", "loss", "correct", "x", "labels", "scale"]
