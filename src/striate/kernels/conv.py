@@ -39,7 +39,14 @@ class Gather:
 
 
 def _fits(target: Target, to: int, tp: int) -> bool:
-    spare = (1 if target.fma else 2) + (1 if tp == 1 else 0)
+    """Whether a tile's sums, the operands held and what LLVM wants beside them fit.
+
+    Measured by counting spills: of 32 registers one must be left over; without multiply-add
+    instructions the products need room; a single position makes LLVM hold more weights.
+    """
+    spare = (1 if target.fma else 4) + (1 if target.registers == 32 else 0)
+    if tp == 1:
+        spare += 1 if target.fma else 3
     return to * tp + min(to, tp) + spare <= target.registers
 
 
@@ -308,7 +315,7 @@ class _WeightGradientEmitter:
         self.samples, self.x_step, self.dy_step = arguments[5:]
         self.plane_x = p.source[0] * p.source[1] * b.width
         self.plane_dy = len(p.rows) * len(p.cols) * b.width
-        self.budget = b.target.registers - (2 if b.target.fma else 3)
+        self.budget = b.target.registers - (2 if b.target.fma else 4)
         self.to, self.ti = self._tile()
 
     def _tile(self) -> tuple[int, int]:
