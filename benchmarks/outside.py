@@ -20,9 +20,14 @@ from benchmarks.result import Result, Row
 ROOT = Path(__file__).parents[1]
 
 
+def _environment() -> dict[str, str]:
+    """This process's, with Python's compiled modules kept on disk as an ordinary user has them."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def _python(code: str, *arguments: str, cache: str | None = None) -> tuple[float, str]:
     """Run a program in a fresh process; its wall-clock time and what it printed."""
-    environment = dict(os.environ)
+    environment = _environment()
     if cache is not None:
         environment["STRIATE_CACHE"] = cache
     start = time.perf_counter()
@@ -250,7 +255,7 @@ def _striate(command: list[str], seed: int) -> tuple[float, float]:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**_environment(), "PYTHONUNBUFFERED": "1"},
         )
         seconds, accuracy = 0.0, None
         with process:

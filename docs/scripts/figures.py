@@ -1,6 +1,6 @@
 """The pictures of the documentation: figures of `striate demo`, in a palette to keep them small.
 
-    striate demo --out demo && python docs/scripts/figures.py demo
+striate demo --out demo && python docs/scripts/figures.py demo
 """
 
 from __future__ import annotations

@@ -1,0 +1,150 @@
+"""The documentation is true: its Python runs, its commands run, its generated parts are up to date.
+
+Blocks of a page run in order, in one process and one empty folder, so later ones may use what
+earlier ones made. `--8<-- "file"` lines are files that test_examples runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(p for p in DOCS.rglob("*.md"))
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+# What .ci/run does itself, or what is no part of a run.
+NOT_RUN = ("pip install", "python -m venv", "source ", "mkdocs serve", "pre-commit", ".ci/run")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return [body for found, _, body in BLOCK.findall(text) if found == language]
+
+
+def python_of(page: Path) -> list[str]:
+    return [b for b in blocks(page, "python") if "--8<--" not in b]
+
+
+def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if python_of(p)], ids=lambda p: str(p.relative_to(DOCS))
+)
+def test_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    done = run_python("\n".join(python_of(page)), tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["cli.md", "cache.md"])
+def test_commands_of_a_page_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "cache.md":  # one of its commands clears the cache
+        monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    text = (DOCS / name).read_text(encoding="utf-8")
+    for title, body in re.findall(r'^```python title="([^"]+)"\n(.*?)^```$', text, re.S | re.M):
+        (tmp_path / title).write_text(body, encoding="utf-8")
+    run = 0
+    for block in blocks(DOCS / name, "sh"):
+        for line in block.splitlines():
+            if not line.startswith(NOT_RUN):
+                run_command(line, tmp_path)
+                run += 1
+    assert run
+
+
+def run_command(line: str, folder: Path) -> str:
+    """Run a `striate …` line as written; returns what it printed."""
+    program, *arguments = shlex.split(line, comments=True)
+    assert program == "striate", f"no way to run: {line}"
+    code = f"from striate.cli.main import main; main({arguments!r})"
+    done = run_python(code, folder)
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+    return done.stdout
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / "scripts" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_excerpts_of_machine_code_are_up_to_date() -> None:
+    made = script("machine_code")
+    page = made.PAGE.read_text(encoding="utf-8")
+    assert made.render(page) == page, "run: python docs/scripts/machine_code.py --write"
+
+
+def test_the_shown_loop_spills_nothing() -> None:
+    made = script("machine_code")
+    text = made.machine(made.network())
+    assert ", 0 vector spills" in text
+    assert text.count("vfmadd") >= 10
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    targets = [t for t in LINK.findall(text) if "://" not in t]
+    targets += re.findall(r'src="([^"]+)"', text)
+    missing = [t for t in targets if not (page.parent / t).exists()]
+    assert not missing
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r": ([\w/-]+\.md)$", text, re.M))
+    assert named == {str(p.relative_to(DOCS)) for p in PAGES}
+
+
+def test_snippets_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r'--8<-- "([^"]+)"', page.read_text(encoding="utf-8")):
+            assert (ROOT / name).is_file(), f"{page}: {name}"
+
+
+def test_the_api_pages_name_modules_that_exist() -> None:
+    for page in (DOCS / "api").glob("*.md"):
+        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.M):
+            module = name if importable(name) else name.rpartition(".")[0]
+            assert importable(module), f"{page.name}: {name}"
+            if module != name:
+                assert hasattr(sys.modules[module], name.rpartition(".")[2]), name
+
+
+def importable(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def test_every_environment_variable_is_documented() -> None:
+    pattern = re.compile(r"\bSTRIATE_[A-Z]+(?:_[A-Z]+)*\b")
+    used = {
+        name
+        for path in (ROOT / "src").rglob("*.py")
+        for name in pattern.findall(path.read_text(encoding="utf-8"))
+    }
+    page = (DOCS / "getting-started.md").read_text(encoding="utf-8")
+    assert used == set(pattern.findall(page))
