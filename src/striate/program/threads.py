@@ -13,7 +13,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Entry = Callable[[int, int], None]
 _TICK = 0.05  # seconds between looks at the progress
@@ -28,14 +28,19 @@ class _Pool:
         self._queues: list[queue.SimpleQueue[_Job]] = []
         self._lock = threading.Lock()
 
-    def post(self, worker: int, job: _Job) -> None:
+    def post(self, jobs: Sequence[_Job]) -> None:
+        """Give one job to each of the first workers, all at once.
+
+        Programs meet at barriers, so two of them must come in the same order to every worker.
+        """
         with self._lock:
-            while len(self._queues) <= worker:
+            while len(self._queues) < len(jobs):
                 inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
                 self._queues.append(inbox)
                 name = f"striate-{len(self._queues)}"
                 threading.Thread(target=_serve, args=(inbox,), name=name, daemon=True).start()
-        self._queues[worker].put(job)
+            for inbox, job in zip(self._queues, jobs, strict=False):
+                inbox.put(job)
 
 
 def _serve(inbox: queue.SimpleQueue[_Job]) -> None:
@@ -61,8 +66,7 @@ if hasattr(os, "register_at_fork"):
 def run(entry: Entry, context: int, threads: int) -> None:
     """Run a program on `threads` threads, this one among them."""
     done = threading.Semaphore(0)
-    for k in range(1, threads):
-        _pool.post(k - 1, (entry, k, context, done))
+    _pool.post([(entry, k, context, done) for k in range(1, threads)])
     entry(0, context)
     for _ in range(1, threads):
         done.acquire()
@@ -77,8 +81,7 @@ def run_watched(
     its next safe place, and goes on upwards.
     """
     done = threading.Semaphore(0)
-    for k in range(threads):
-        _pool.post(k, (entry, k, context, done))
+    _pool.post([(entry, k, context, done) for k in range(threads)])
     left = threads
     try:
         while left:
