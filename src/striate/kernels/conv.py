@@ -237,30 +237,34 @@ class GatherEmitter:
         self, run: Run, to: int, x: Value, x_at: int, w: Value, w_at: int, sums: list[Value]
     ) -> None:
         """One source channel and kernel row: every kernel column that meets the tile."""
-        b = self.b
+        b, stride = self.b, self.p.strides
         for k, met in kernel_columns(run).items():
             b.fence()
-            at = w_at + k * self.p.strides[4]
+            at = w_at + k * stride[4]
             if to <= len(met):
-                ws = [self.load_weight(w, at + o * self.p.strides[1]) for o in range(to)]
+                ws = [self.load_weight(w, at + o * stride[1]) for o in range(to)]
                 for j, col in met:
                     b.fence()
                     value = self.load_source(x, x_at + col * self.unit)
                     for o in range(to):
-                        sums[o * run.width + j] = b.fma(value, ws[o], sums[o * run.width + j])
+                        self._add_product(sums, o * run.width + j, value, ws[o], single=to == 1)
             else:
                 xs = [(j, self.load_source(x, x_at + col * self.unit)) for j, col in met]
                 for o in range(to):
                     b.fence()
-                    weight = self.load_weight(w, at + o * self.p.strides[1])
+                    weight = self.load_weight(w, at + o * stride[1])
                     for j, value in xs:
-                        at_sum = o * run.width + j
-                        step = b.accumulate if len(xs) == 1 else _multiply_add(b)
-                        sums[at_sum] = step(sums[at_sum], value, weight)
+                        single = len(xs) == 1
+                        self._add_product(sums, o * run.width + j, value, weight, single)
 
-
-def _multiply_add(b: Builder) -> Callable[[Value, Value, Value], Value]:
-    return lambda total, x, w: b.fma(x, w, total)
+    def _add_product(
+        self, sums: list[Value], at: int, value: Value, weight: Value, single: bool
+    ) -> None:
+        """sums[at] += value·weight; `single`: one of the factors is used this once."""
+        if single:
+            sums[at] = self.b.accumulate(sums[at], value, weight)
+        else:
+            sums[at] = self.b.fma(value, weight, sums[at])
 
 
 def kernel_columns(run: Run) -> dict[int, list[tuple[int, int]]]:

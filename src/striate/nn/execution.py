@@ -48,7 +48,8 @@ class Plan:
 
     def __init__(self, traced: Traced, earlier: Plan | None = None) -> None:
         self.graph = traced.graph
-        self._parameters = tuple(traced.parameters.items())
+        # A Parameter keeps its array for life, so the arrays are looked up once.
+        self._arrays = {name: p.data for name, p in traced.parameters.items()}
         self._inference: Inference | None = None
         if earlier is not None and earlier.graph.to_json() == self.graph.to_json():
             self._inference = earlier._inference
@@ -62,8 +63,8 @@ class Plan:
         return self._inference
 
     def parameters(self) -> dict[str, Float32]:
-        """The numbers of the parameters that the graph reads, as they are now."""
-        return {name: parameter.data for name, parameter in self._parameters}
+        """The arrays of the parameters that the graph reads: live, not copies."""
+        return self._arrays
 
     def run(self, x: Float32) -> Float32:
         """The network's output for a batch."""

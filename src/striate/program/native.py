@@ -117,76 +117,43 @@ class NativeInference:
             if few and plan is None:
                 self._programs[key] = self._program(outputs, self.target.width)
             else:
-                grain = self.target.width if plan is None else 1
+                kind = _BatchProgram if plan is None else _SampleProgram
                 plan = plan or plan_inference(self.graph, self.target, outputs)
-                self._programs[key] = _Program(plan, self.graph, self.target, grain)
+                self._programs[key] = kind(plan, self.graph, self.target)
         return self._programs[key]
 
     def _run(
         self, x: NDArray[Any], parameters: Mapping[str, Any], outputs: tuple[str, ...]
     ) -> list[Float32]:
-        images = x
-        if x.dtype != np.float32 or not x.flags.c_contiguous:
-            images = np.ascontiguousarray(x, np.float32)
-        _require_images("inference", images, self.input.shape)
-        if not len(images):
+        if x.shape[1:] != self.input.shape or x.ndim == len(self.input.shape):
+            _require_images("inference", x, self.input.shape)
+        count = len(x)
+        if not count:
             return [np.empty((0, *self.graph.nodes[o].shape), np.float32) for o in outputs]
         with self._lock:
-            return self._program(outputs, len(images)).run(images, parameters)
-
-
-class _Staging:
-    """A program's own arrays for a few samples, their addresses in its context for good."""
-
-    def __init__(
-        self, loaded: _Loaded, graph: Graph, shapes: Sequence[tuple[int, ...]], target: Target
-    ) -> None:
-        most = max(target.width // 2, 1)
-        self.images = np.zeros((most, *graph.inputs[0].shape), np.float32)
-        self.outputs = [np.zeros((most, *s), np.float32) for s in shapes]
-        loaded.set("images", _address(self.images))
-        for k, array in enumerate(self.outputs):
-            loaded.set(f"output:{k}", _address(array))
-
-    def take(self, images: Float32) -> None:
-        self.images[: len(images)] = images
-
-    def give(self, count: int) -> list[Float32]:
-        return [a[:count].copy() for a in self.outputs]
+            return self._program(outputs, count).run(x, count, parameters)
 
 
 class _Program:
-    """A loaded inference program with its outputs and the parameters that it was last given.
+    """A loaded inference program, and the parameters that it was last given."""
 
-    `grain` is the number of samples that a thread claims at a time. A program for single samples
-    works on arrays of its own: at its speed, asking NumPy for an
-    address takes longer than copying.
-    """
-
-    def __init__(self, plan: InferencePlan, graph: Graph, target: Target, grain: int) -> None:
+    def __init__(self, plan: InferencePlan, graph: Graph, target: Target) -> None:
         layout = plan.layout
         self.shapes = [graph.nodes[o].shape for o in plan.outputs]
-        self.grain = grain
         self._loaded = _Loaded(plan.modules, layout.context, layout.workspace, target)
         self._names = [n for n in graph.parameters if f"parameter:{n.name}" in self._loaded.place]
         self._bound: list[Any] = [None] * len(self._names)
         self._kept: list[Any] = [None] * len(self._names)
         self._claims = self._loaded.word(spmd.CLAIMS)
-        self._staged = _Staging(self._loaded, graph, self.shapes, target) if grain == 1 else None
+        self._samples = self._loaded.place["samples"]
 
-    def run(self, images: Float32, parameters: Mapping[str, Any]) -> list[Float32]:
-        self._bind(parameters)
-        if self._staged is not None:
-            self._staged.take(images)
-        loaded, count = self._loaded, len(images)
-        pieces = -(-count // self.grain)
-        arrays: list[Float32] = []
-        if self._staged is None:
-            arrays = [np.empty((pieces * self.grain, *s), np.float32) for s in self.shapes]
-            loaded.set("images", _address(images))
-            for k, array in enumerate(arrays):
-                loaded.set(f"output:{k}", _address(array))
-        loaded.set("samples", count)
+    def run(self, images: NDArray[Any], count: int, parameters: Mapping[str, Any]) -> list[Float32]:
+        raise TypeError(f"{type(self).__name__} does not say how it runs.")
+
+    def _launch(self, count: int, pieces: int) -> None:
+        """Run the program: `count` samples, which threads claim in so many pieces."""
+        loaded = self._loaded
+        loaded.block[self._samples] = count
         number = min(get_num_threads(), pieces) if pieces > 1 else 1
         loaded.reserve(number)
         self._claims[0] = 0
@@ -194,7 +161,6 @@ class _Program:
             loaded.entry(0, loaded.block_address)
         else:
             threads.run(loaded.entry, loaded.block_address, number)
-        return [a[:count] for a in arrays] if self._staged is None else self._staged.give(count)
 
     def _bind(self, parameters: Mapping[str, Any]) -> None:
         """Put the parameters' addresses into the context, where they are not there already."""
@@ -206,6 +172,47 @@ class _Program:
                 # A converted copy would hide later changes in place: bind those anew each time.
                 self._bound[k] = given if array is given else None
                 self._kept[k] = array
+
+
+class _BatchProgram(_Program):
+    """Batch in lanes: reads and writes arrays where they are."""
+
+    def __init__(self, plan: InferencePlan, graph: Graph, target: Target) -> None:
+        super().__init__(plan, graph, target)
+        self._width = target.width
+
+    def run(self, images: NDArray[Any], count: int, parameters: Mapping[str, Any]) -> list[Float32]:
+        self._bind(parameters)
+        images = np.ascontiguousarray(images, np.float32)
+        groups = -(-count // self._width)
+        arrays = [np.empty((groups * self._width, *s), np.float32) for s in self.shapes]
+        self._loaded.set("images", _address(images))
+        for k, array in enumerate(arrays):
+            self._loaded.set(f"output:{k}", _address(array))
+        self._launch(count, groups)
+        return [a[:count] for a in arrays]
+
+
+class _SampleProgram(_Program):
+    """Channels in lanes, for a few samples: copied to and from arrays of its own.
+
+    At its speed, asking NumPy for an address takes longer than copying.
+    """
+
+    def __init__(self, plan: InferencePlan, graph: Graph, target: Target) -> None:
+        super().__init__(plan, graph, target)
+        most = max(target.width // 2, 1)
+        self._images = np.zeros((most, *graph.inputs[0].shape), np.float32)
+        self._outputs = [np.zeros((most, *s), np.float32) for s in self.shapes]
+        self._loaded.set("images", _address(self._images))
+        for k, array in enumerate(self._outputs):
+            self._loaded.set(f"output:{k}", _address(array))
+
+    def run(self, images: NDArray[Any], count: int, parameters: Mapping[str, Any]) -> list[Float32]:
+        self._bind(parameters)
+        self._images[:count] = images
+        self._launch(count, count)
+        return [a[:count].copy() for a in self._outputs]
 
 
 def _parameter(parameters: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Float32:
