@@ -19,7 +19,7 @@ def main(demo: Path) -> None:
     IMAGES.mkdir(exist_ok=True)
     for name in NAMES:
         with Image.open(demo / f"{name}.png") as picture:
-            small = picture.convert("RGB").quantize(128, method=Image.Quantize.MEDIANCUT)
+            small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
             small.save(IMAGES / f"{name}.png", optimize=True)
 
 
