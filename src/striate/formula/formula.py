@@ -319,7 +319,8 @@ def _infer_one(
         axis, step = unknown[0]
         ends = {a: (0, sizes[a] - 1) for a, _ in index.terms if a != axis}
         rest = extent(index - Index(((axis, step),)), ends)[1]
-        found[axis] = min(found.get(axis, size + after), (size - 1 + after - rest) // step + 1)
+        count = (size - 1 + after - rest) // step + 1
+        found[axis] = min(found.get(axis, count), count)
     for axis, count in found.items():
         if count < 1:
             raise ShapeError(f"formula: axis {axis!r} has no value that stays inside the tensors.")

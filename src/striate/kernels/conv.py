@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from striate.codegen.builder import Builder, Int, Value
 from striate.codegen.targets import Target
 from striate.kernels.kernel import Kernel, Tail, make_kernel, store_with_tail
-from striate.kernels.window import Run, Taps, runs, split
+from striate.kernels.window import Run, Taps, narrow_ends, runs, split
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,28 @@ class Gather:
     period: int = 1  # column tiles are multiples of this (the stride, going backward)
 
 
-def _fits(target: Target, to: int, tp: int) -> bool:
+def _fits(target: Target, to: int, tp: int, edges: bool) -> bool:
     """Whether a tile's sums, the operands held and what LLVM wants beside them fit.
 
     Measured by counting spills: of 32 registers one must be left over; without multiply-add
-    instructions the products need room; a single position makes LLVM hold more weights.
+    instructions the products need room; a single position makes LLVM hold more weights; tiles
+    at an edge, where a kernel column meets only some positions, want one more.
     """
     spare = (1 if target.fma else 4) + (1 if target.registers == 32 else 0)
+    spare += int(edges and not target.fma)
     if tp == 1:
         spare += 1 if target.fma else 3
     return to * tp + min(to, tp) + spare <= target.registers
 
 
-def choose_tile(target: Target, outputs: int, positions: int, period: int = 1) -> tuple[int, int]:
+def choose_tile(
+    target: Target, outputs: int, positions: int, period: int = 1, edges: bool = False
+) -> tuple[int, int]:
     """The register tile (output channels, positions) with the least estimated cycles a tap."""
     best, least = (1, period), float("inf")
     for to in range(1, min(outputs, 16) + 1):
         for tp in range(period, min(positions + period - 1, 28) + 1, period):
-            if not _fits(target, to, tp):
+            if not _fits(target, to, tp, edges):
                 continue
             cost = sum(
                 _cycles(a, b) for a in split(outputs, to) for b in split(positions, tp, period)
@@ -105,8 +109,11 @@ class GatherEmitter:
         self.b, self.p, self.tail = b, p, tail
         self.out, self.source, self.weight, self.bias, self.rest = out, source, weight, bias, rest
         self.unit = self.source_unit()  # floats from one source column to the next
-        self.to, self.tp = choose_tile(b.target, p.outputs, len(p.cols), p.period)
-        self.runs = runs(p.cols, split(len(p.cols), self.tp, p.period))
+        edges = len({len(pairs) for pairs in p.cols}) > 1
+        self.to, self.tp = choose_tile(b.target, p.outputs, len(p.cols), p.period, edges)
+        widths = split(len(p.cols), self.tp, p.period)
+        # Edge tiles have more cases to hold in registers: make them the narrow ones.
+        self.runs = runs(p.cols, narrow_ends(widths) if p.period == 1 else widths)
         self.plane = p.source[0] * p.source[1] * self.unit  # floats of one source channel
         self.row_at, self.rows_of = self._row_tables()
 
@@ -254,7 +261,7 @@ class GatherEmitter:
                     b.fence()
                     weight = self.load_weight(w, at + o * stride[1])
                     for j, value in xs:
-                        single = len(xs) == 1
+                        single = run.width == 1
                         self._add_product(sums, o * run.width + j, value, weight, single)
 
     def _add_product(
@@ -280,7 +287,9 @@ def kernel_columns(run: Run) -> dict[int, list[tuple[int, int]]]:
 class WeightGradient:
     """dw[g, o, i, kh, kw] = Σ over samples, rows, columns: dy[g, o, r, c] · x[g, i, row, col].
 
-    With `accumulate` the sum is added to what dw holds.
+    Kernel row kh meets output row r in source row r·stride + kh·dilation − before, which
+    `row_map` = (stride, dilation, before) says. With `accumulate` the sum is added to what dw
+    holds.
     """
 
     groups: int
@@ -290,6 +299,7 @@ class WeightGradient:
     source: tuple[int, int]
     rows: Taps
     cols: Taps
+    row_map: tuple[int, int, int]
     accumulate: bool = True
 
 
@@ -383,7 +393,7 @@ class _WeightGradientEmitter:
         def kernel_row(k: Int, _: list[Value]) -> None:
             bounds = b.at(table, b.mul(k, 2), 8)
             rows = (b.load_i64(bounds), b.load_i64(bounds, 1))
-            if len(p.rows) == 1 and kh == 1:
+            if p.rows == (((0, 0),),):
                 rows = (0, 1)  # type: ignore[assignment]
             for chunk in self._chunks():
                 sums = self._positions(rows, k, chunk, to, ti, x, dy)
@@ -408,18 +418,9 @@ class _WeightGradientEmitter:
         return self.b.table(bounds)
 
     def _source_row(self, r: Int, k: Int) -> Int:
-        """The source row that kernel row k meets at output row r (linear in both)."""
-        b, rows = self.b, self.p.rows
-        entries = [(r_, k_, s) for r_, pairs in enumerate(rows) for k_, s in pairs]
-        if not entries:
-            return 0
-        r0, k0, s0 = entries[0]
-        stride = next(((s - s0) // (q - r0) for q, j, s in entries if j == k0 and q != r0), 1)
-        dilation = next(
-            ((s - s0 - (q - r0) * stride) // (j - k0) for q, j, s in entries if j != k0), 1
-        )
-        offset = s0 - r0 * stride - k0 * dilation
-        return b.add(b.add(b.mul(r, stride), b.mul(k, dilation)), offset)
+        """The source row that kernel row k meets at output row r."""
+        b, (stride, dilation, before) = self.b, self.p.row_map
+        return b.add(b.add(b.mul(r, stride), b.mul(k, dilation)), -before)
 
     def _positions(
         self,

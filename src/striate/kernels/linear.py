@@ -29,13 +29,15 @@ def _tile(target: Target, vectors: int) -> tuple[int, int]:
 def batch_weight_gradient(target: Target, outputs: int, inputs: int) -> Kernel:
     """dw[o, k] = Σ over samples of dy[o] · x[k], for blocks first … last of 16 outputs.
 
-    Arguments dw, rows (group, lane, input), dy (group, output, lane), first, last, groups.
+    Arguments dw, rows (group, lane, input), dy (group, output, lane), first, last, groups, and
+    the floats from one group to the next in rows and in dy.
     """
 
     def build(b: Builder, arguments: list[Value]) -> None:
         _BatchGradient(b, arguments, outputs, inputs).emit()
 
     names = ["dw", "rows", "dy", "first:i64", "last:i64", "groups:i64"]
+    names += ["rows_step:i64", "dy_step:i64"]
     return make_kernel(target, "batch_weight_gradient", names, build)
 
 
@@ -44,7 +46,8 @@ class _BatchGradient:
 
     def __init__(self, b: Builder, arguments: list[Value], outputs: int, inputs: int) -> None:
         self.b, self.outputs, self.inputs = b, outputs, inputs
-        self.dw, self.rows, self.dy, self.first, self.last, self.groups = arguments
+        self.dw, self.rows, self.dy, self.first, self.last, self.groups = arguments[:6]
+        self.rows_step, self.dy_step = arguments[6:]
         self.to, self.vectors = _tile(b.target, max(inputs // b.width, 1))
 
     def emit(self) -> None:
@@ -73,6 +76,12 @@ class _BatchGradient:
         b.loop(start, even, lambda o, _: body(o, self.to), step=self.to)
         b.loop(even, stop, lambda o, _: body(o, 1))
 
+    def _group(self, g: Int, o: Int) -> tuple[Value, Value]:
+        """A group's rows, and its gradients from output o on."""
+        b = self.b
+        dy = b.at(self.dy, b.add(b.mul(g, self.dy_step), b.mul(o, b.width)))
+        return b.at(self.rows, b.mul(g, self.rows_step)), dy
+
     def _samples(
         self, o: Int, start: list[Value], step: Callable[[Value, Value, int, list[Value]], None]
     ) -> list[Value]:
@@ -80,8 +89,7 @@ class _BatchGradient:
         b = self.b
 
         def group(g: Int, sums: list[Value]) -> list[Value]:
-            rows = b.at(self.rows, b.mul(g, b.width * self.inputs))
-            dy = b.at(self.dy, b.mul(b.add(b.mul(g, self.outputs), o), b.width))
+            rows, dy = self._group(g, o)
             for lane in range(b.width):
                 step(rows, dy, lane, sums)
             return sums
@@ -114,8 +122,7 @@ class _BatchGradient:
         column = [k + lane * self.inputs for lane in range(b.width)]
 
         def group(g: Int, sums: list[Value]) -> list[Value]:
-            rows = b.at(self.rows, b.mul(g, b.width * self.inputs))
-            dy = b.at(self.dy, b.mul(b.add(b.mul(g, self.outputs), o), b.width))
+            rows, dy = self._group(g, o)
             x = "poison"
             for lane, at in enumerate(column):
                 x = b.insert(x, b.load_float(rows, at), lane)

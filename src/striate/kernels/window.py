@@ -83,3 +83,11 @@ def split(size: int, most: int, multiple: int = 1) -> list[int]:
     count = -(-size // most)
     wide = size - count * (size // count)
     return [size // count + 1] * wide + [size // count] * (count - wide)
+
+
+def narrow_ends(widths: Sequence[int]) -> list[int]:
+    """The tiles of `split` with the narrower ones moved to both ends."""
+    narrow = [w for w in widths if w < max(widths)]
+    wide = [w for w in widths if w == max(widths)]
+    half = (len(narrow) + 1) // 2
+    return narrow[:half] + wide + narrow[half:]

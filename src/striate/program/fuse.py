@@ -7,7 +7,7 @@ computed there, in registers. A reshape is no obstacle: with the batch in lanes 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from striate.formula.expression import Expr, Var, from_json, substitute
 from striate.graph.graph import Graph, Node
@@ -71,12 +71,10 @@ class _Fuser:
         self.aliases = aliases
 
     def run(self) -> Schedule:
-        root = self.schedule.root
         made: dict[str, int] = {}  # value -> position of the step that makes it
         for node in self.graph.steps:
             if node.op in self.aliases:
                 continue
-            node = replace(node, inputs=tuple(root[i] for i in node.inputs))
             host = self._host(node, made) if node.op == "map" else None
             if host is None:
                 made[node.name] = len(self.schedule.steps)
@@ -88,7 +86,8 @@ class _Fuser:
 
     def _host(self, node: Node, made: dict[str, int]) -> int | None:
         """The step whose tail can take this map, or None."""
-        for source in dict.fromkeys(node.inputs):
+        inputs = self._memory(node)
+        for source in dict.fromkeys(inputs):
             position = made.get(source)
             if position is None:
                 continue
@@ -97,10 +96,14 @@ class _Fuser:
                 continue
             if step.tail is not None and self._wanted_elsewhere(source):
                 continue
-            others = [i for i in node.inputs if i != source]
+            others = [i for i in inputs if i != source]
             if all(made.get(i, -1) < position for i in others):
                 return position
         return None
+
+    def _memory(self, node: Node) -> list[str]:
+        """The values whose memory a node's inputs are; the inputs themselves keep their shapes."""
+        return [self.schedule.root[name] for name in node.inputs]
 
     def _wanted_elsewhere(self, source: str) -> bool:
         return source in self.stored or self.readers.get(source, 0) > 1
@@ -111,7 +114,7 @@ class _Fuser:
         keep = self._wanted_elsewhere(source) if step.tail is None else step.tail.keep
         extras = list(step.extras)
         values: dict[str, Expr] = {}
-        for name, given in zip(node.attributes["inputs"], node.inputs, strict=True):
+        for name, given in zip(node.attributes["inputs"], self._memory(node), strict=True):
             if given == source:
                 values[name] = inner
                 continue

@@ -104,6 +104,7 @@ class ConvShape:
     stride: tuple[int, int]
     rows: Taps
     cols: Taps
+    row_map: tuple[int, int, int]
 
     @property
     def positions(self) -> int:
@@ -114,7 +115,8 @@ def conv_shape(node: Node, source: Shape, weight: Shape) -> ConvShape:
     """The sizes of a conv2d or linear node (or of a gradient of one)."""
     if node.operation == "linear":
         one: Taps = (((0, 0),),)
-        return ConvShape(1, weight[0], weight[1], (1, 1), (1, 1), (1, 1), one, one)
+        rule = (1, 1, 0)
+        return ConvShape(1, weight[0], weight[1], (1, 1), (1, 1), (1, 1), one, one, rule)
     a, along = node.attributes, []
     for axis in (0, 1):
         size, k = source[1 + axis], weight[2 + axis]
@@ -131,6 +133,7 @@ def conv_shape(node: Node, source: Shape, weight: Shape) -> ConvShape:
         (a["stride"][0], a["stride"][1]),
         along[0],
         along[1],
+        (a["stride"][0], a["dilation"][0], a["padding"][0][0]),
     )
 
 
@@ -176,7 +179,7 @@ def _to_weight(c: Context, step: Fused) -> _Lowered:
 
 def weight_problem(s: ConvShape, accumulate: bool) -> conv.WeightGradient:
     return conv.WeightGradient(
-        s.groups, s.outputs, s.contracted, s.kernel, s.source, s.rows, s.cols, accumulate
+        s.groups, s.outputs, s.contracted, s.kernel, s.source, s.rows, s.cols, s.row_map, accumulate
     )
 
 

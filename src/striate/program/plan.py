@@ -267,11 +267,11 @@ class TrainingPlanner:
         x, dy = schedule.root[x], schedule.root[dy]
         if node.operation == "linear":
             kernel = batch_weight_gradient(self.target, s.outputs, s.contracted)
-            slots: tuple[Slot, ...] = (gradient, Slot("whole", _rows(x)), Slot("whole", dy), *span)
+            x = _rows(x)
         else:
-            steps = (Slot("number", number=layout.whole[r][0]) for r in (x, dy))
             kernel = conv.weight_gradient(self.target, weight_problem(s, accumulate=False))
-            slots = (gradient, Slot("whole", x), Slot("whole", dy), *span, *steps)
+        steps = (Slot("number", number=layout.whole[r][0]) for r in (x, dy))
+        slots = (gradient, Slot("whole", x), Slot("whole", dy), *span, *steps)
         step, total = conv.ROW_BLOCK * per, aligned(math.prod(place.shape))
         updated = self._update(place.offset, step, total)
         blocks = -(-place.shape[0] // conv.ROW_BLOCK)
