@@ -123,6 +123,7 @@ class ConvCase:
             self.size,
             self.along(0),
             self.along(1),
+            (self.stride[0], self.dilation[0], self.padding[0][0]),
             accumulate,
         )
         return conv.weight_gradient(target, problem)
