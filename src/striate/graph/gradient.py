@@ -84,8 +84,7 @@ class _Backward:
         attributes = {"inputs": ["x", "y"], "expr": to_json(Var("x") + Var("y"))}
         name = self.graph.unique(f"{source}:sum")
         inputs = (self.found[source], contribution)
-        batched = self.graph.nodes[source].batched
-        self.found[source] = self.graph.apply(name, "map", inputs, attributes, batched).name
+        self.found[source] = self.graph.apply(name, "map", inputs, attributes).name
 
     def _contribution(self, node: Node, position: int, upstream: str) -> str | None:
         """The name of the node that sends `upstream` to one input of `node`; None if it is 0."""
@@ -102,7 +101,7 @@ class _Backward:
             return self.graph.apply(name, "dropout", (upstream,), node.attributes).name
         op = f"{node.op}:d{self._argument(node, position)}"
         inputs = (upstream, *node.inputs)
-        return self.graph.apply(name, op, inputs, node.attributes, source.batched).name
+        return self.graph.apply(name, op, inputs, node.attributes).name
 
     def _argument(self, node: Node, position: int) -> str:
         arguments = find_operation(node.op).arguments

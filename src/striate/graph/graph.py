@@ -75,7 +75,6 @@ class Graph:
         op: str,
         inputs: tuple[str, ...],
         attributes: Mapping[str, Any] | None = None,
-        batched: bool = True,
     ) -> Node:
         """Append an operation; its shape follows. Raises ShapeError on a misfit."""
         attributes = dict(attributes or {})
@@ -84,7 +83,16 @@ class Graph:
             shape = find_operation(op).shape(attributes, [p.shape for p in parents])
         except ShapeError as error:
             raise ShapeError(f"{name}: {error}") from None
+        batched = self._batched(Node(name, op, inputs, attributes))
         return self.append(Node(name, op, inputs, attributes, shape, batched))
+
+    def _batched(self, node: Node) -> bool:
+        """A gradient has a batch where what it is taken to has one; else any input tells."""
+        inputs = node.inputs
+        if node.gradient_of is not None:
+            names = find_operation(node.op).argument_names(node.attributes, len(inputs))
+            inputs = (inputs[names.index(node.gradient_of)],)
+        return any(self.nodes[i].batched for i in inputs)
 
     def unique(self, stem: str) -> str:
         """`stem`, or `stem_1`, `stem_2` … where that name is taken."""
