@@ -393,7 +393,7 @@ class _WeightGradientEmitter:
         def kernel_row(k: Int, _: list[Value]) -> None:
             bounds = b.at(table, b.mul(k, 2), 8)
             rows = (b.load_i64(bounds), b.load_i64(bounds, 1))
-            if p.rows == (((0, 0),),):
+            if kh == 1 and p.rows == (((0, 0),),):
                 rows = (0, 1)  # type: ignore[assignment]
             for chunk in self._chunks():
                 sums = self._positions(rows, k, chunk, to, ti, x, dy)

@@ -146,7 +146,7 @@ class TrainingPlanner:
         ends = [node for nodes in self.parts.values() for node in nodes]
         self.graph = whole.pruned(ends or [f"{self.loss.name}:dx"])
         self.deferred = {nodes[0]: p for p, nodes in self.parts.items() if self._is_deferred(nodes)}
-        self.places = self._place_parameters(names)
+        self.places = self._place_parameters({p.name: p.shape for p in graph.parameters})
 
     def _is_deferred(self, nodes: list[str]) -> bool:
         """Whether a weight's gradient is summed over the whole batch at once, by channels."""
@@ -156,31 +156,25 @@ class TrainingPlanner:
         groups = int(node.attributes.get("groups", 1))
         return groups == 1 and math.prod(node.shape) >= _DEFER_FROM
 
-    def _place_parameters(self, names: list[str]) -> dict[str, ParameterPlace]:
+    def _place_parameters(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, ParameterPlace]:
         """Those with gradients by piece first, then the deferred, then those without any."""
         late = set(self.deferred.values())
-        by_piece = [n for n in names if n in self.parts and n not in late]
+        by_piece = [n for n in shapes if n in self.parts and n not in late]
         places, at = {}, 0
-        for name in [*by_piece, *(n for n in names if n in late)]:
-            shape = self.graph.nodes[name].shape
-            places[name] = ParameterPlace(at, shape)
-            at += aligned(math.prod(shape))
+        for name in [*by_piece, *(n for n in shapes if n in late)]:
+            places[name] = ParameterPlace(at, shapes[name])
+            at += aligned(math.prod(shapes[name]))
             if name in by_piece:
                 self.piece_floats = at
         self.trained_floats = at
-        for name in names:
+        for name in shapes:
             if name not in places:
-                shape = self._shape_of_unused(name)
-                places[name] = ParameterPlace(at, shape)
-                at += aligned(math.prod(shape))
+                places[name] = ParameterPlace(at, shapes[name])
+                at += aligned(math.prod(shapes[name]))
         self.arena_floats = at
-        return {name: places[name] for name in names}
+        return {name: places[name] for name in shapes}
 
     piece_floats: int = 0
-
-    def _shape_of_unused(self, name: str) -> tuple[int, ...]:
-        node = self.graph.nodes.get(name)
-        return () if node is None else node.shape
 
     def plan(self) -> TrainingProgram:
         schedule = fuse(self.graph, _ALIASES)
