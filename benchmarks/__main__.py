@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen:
         print(f"benchmarks: no case of problems.txt has {options.only}.", file=sys.stderr)
         return 2
-    machine = dict(outside.machine())
+    machine = {**outside.machine(), "quick": options.quick}
     print(f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_at_start']}\n")
     results: list[Result] = []
     for problem in chosen:
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         report.show(result)
         results.append(result)
     if options.write or not (options.quick or options.only):
-        report.write(results, machine, options.quick)
+        report.write(results, machine)
         print(f"written: {report.RESULTS}, {report.PAGE}, the table of {report.README}")
     wrong = [r for r in results if report.is_race(r) and r.row("striate").seconds is None]  # type: ignore[union-attr]
     return 1 if wrong else 0

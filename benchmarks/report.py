@@ -29,14 +29,11 @@ def time_text(seconds: float | None) -> str:
         return "–"
     if seconds < 0:
         return f"−{time_text(-seconds)}"
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return (
-                f"{seconds / size:.3g} {unit}"
-                if seconds < 10 * size
-                else (f"{seconds / size:.1f} {unit}")
-            )
-    return f"{seconds * 1e6:.1f} µs"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size or unit == "µs":
+            number = seconds / size
+            return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"
+    return "–"
 
 
 def quantity(row: Row) -> str:
@@ -140,9 +137,9 @@ def _verdict(result: Result) -> str:
 # ---- files ----
 
 
-def write(results: Sequence[Result], machine: dict[str, Any], quick: bool) -> None:
+def write(results: Sequence[Result], machine: dict[str, Any]) -> None:
     """Write results.json, the page of the documentation, and the README's table."""
-    data = {"machine": machine, "quick": quick, "cases": [r.to_json() for r in results]}
+    data = {"machine": machine, "cases": [r.to_json() for r in results]}
     RESULTS.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(results, machine), encoding="utf-8")
     text = README.read_text(encoding="utf-8")
@@ -163,39 +160,60 @@ def _machine_text(machine: dict[str, Any]) -> str:
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
         f"Python {machine['python']}; {versions}; {machine['date']}"
+        + ("; a quick run of few rounds" if machine.get("quick") else "")
     )
 
 
 def readme_table(results: Sequence[Result], machine: dict[str, Any]) -> str:
     """The short table: what was to be reached, and what is."""
-    lines = ["| what | striate | compared with | to reach | reached |", "|---|---|---|---|---|"]
+    lines = [
+        "| what | striate | of peak | compared with | to reach | reached |",
+        "|---|---:|---:|---|---:|---|",
+    ]
     for result in results:
         lines += _short_rows(result)
-    lines += ["", f"Measured on {_machine_text(machine)}.", ""]
-    return "\n".join(lines).rstrip()
+    lines += [
+        "",
+        "“Of peak” is the share of this machine's speed at multiply-adds alone, measured in the "
+        "same rounds: it says what is left to gain with the same arithmetic.",
+        "",
+        f"Measured on {_machine_text(machine)}.",
+    ]
+    return "\n".join(lines)
 
 
 def _short_rows(result: Result) -> list[str]:
-    if is_race(result):
-        ours, rival = result.row(OURS), result.best_rival
-        if ours is None:
-            return []
-        goal = result.problem.number("goal")
-        rival_text = "no peer was installed"
-        if rival is not None:
-            rival_text = f"{result.ratio:.1f}× {rival.name} ({time_text(rival.seconds)})"
-        cells = (
-            title(result),
-            time_text(ours.seconds),
-            rival_text,
-            "–" if goal is None else f"{goal:g}×",
-            reached_text(reached(result)),
-        )
-        return [f"| {' | '.join(cells)} |"]
-    rows = [r for r in result.rows if r.goal is not None]
+    return [_race_row(result)] if is_race(result) else _other_rows(result)
+
+
+def _race_row(result: Result) -> str:
+    ours, rival = result.row(OURS), result.best_rival
+    if ours is None or ours.percent_of_peak is None:
+        return f"| {title(result)} | wrong, not timed | | | | **no** |"
+    goal = result.problem.number("goal")
+    rival_text = "no peer was installed"
+    if rival is not None:
+        rival_text = f"**{result.ratio:.1f}×** {rival.name} ({time_text(rival.seconds)})"
+    cells = (
+        title(result),
+        time_text(ours.seconds),
+        f"{ours.percent_of_peak:.0f} %",
+        rival_text,
+        "–" if goal is None else f"{goal:g}×",
+        reached_text(reached(result)),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _other_rows(result: Result) -> list[str]:
     head = title(result)
+    command = result.problem.command
+    if command:
+        first = command[: command.index("--epochs") + 2] if "--epochs" in command else command
+        head = f"`striate {' '.join(first)} …`"
+    rows = [r for r in result.rows if r.goal is not None or r.unit == "%" or command]
     return [
-        f"| {head}: {r.name} | {quantity(r)} | {r.note or '–'} | {goal_text(r)} | "
+        f"| {head}: {r.name} | {quantity(r)} | | {r.note} | {goal_text(r)} | "
         f"{reached_text(r.reached)} |"
         for r in rows
     ]
