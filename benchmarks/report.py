@@ -284,5 +284,5 @@ How:
   measured on the same threads in the same rounds. GFLOP/s count a multiply-add as two, layers only.
 - Imports, compilations, memory and whole commands are measured in fresh processes. `whole` cases
   take the time from the start of the process to the printed test accuracy, reading the data
-  included, with compiled code in the cache; every seed has to reach the accuracy.
+  included, with compiled code in the cache; the median of the seeds counts, and all are shown.
 """

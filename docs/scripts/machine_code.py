@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import striate as st
-from striate.codegen import image
-from striate.codegen.compiler import assembly, compile_modules
+from striate.codegen.compiler import assembly
 from striate.codegen.targets import TARGETS
 from striate.formula.operations import find_operation
 from striate.graph.gradient import differentiate
@@ -126,13 +125,10 @@ def machine(graph: Graph) -> str:
 
 def whole(graph: Graph) -> str:
     plan = plan_inference(graph, TARGET, graph.outputs)
-    objects = compile_modules(plan.modules, TARGET)
-    code, _ = image.link(objects)
     floats = sum(int(np.prod(graph.nodes[n].shape)) * TARGET.width for n in plan.arena.offsets)
     return "\n".join(
         [
             f"modules              {len(plan.modules)}: {', '.join(_families(plan.modules))}",
-            f"linked image         {len(code):,} bytes",
             f"values, end to end   {4 * floats:,} bytes for {TARGET.width} images",
             f"workspace            {4 * plan.arena.size:,} bytes: memory is used again",
         ]
