@@ -172,7 +172,7 @@ class ConvCase:
         out = wanted(self.groups * self.outputs, *self.out, target.width)
         kernel = self.forward_kernel(target)
         (found,) = run_kernel(kernel, target, out, given(to_lanes(x)), *map(given, arrays[1:]))
-        check_equal(from_lanes(found), expected, dense=0.3)
+        check_equal(from_lanes(found), expected, dense=self.dense)
 
     def _gradients(self, x: Any, dy: Any) -> list[Any]:
         operation = find_operation("conv2d")

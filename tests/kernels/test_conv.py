@@ -94,8 +94,8 @@ def test_sizes_around_every_tile(target: Target) -> None:
 
 
 def test_tiles_fit_the_registers(target: Target) -> None:
-    for outputs in range(1, 40):
-        for positions in range(1, 40):
+    for outputs in (1, 2, 3, 5, 6, 16, 17, 33):
+        for positions in (1, 2, 3, 7, 10, 14, 28, 39):
             for period in (1, 2, 3):
                 to, tp = conv.choose_tile(target, outputs, positions, period)
                 spare = 1 if target.fma else 2

@@ -189,13 +189,17 @@ def test_the_pool_survives_a_failing_entry() -> None:
 
 
 @pytest.mark.slow
-def test_a_busy_machine_slows_in_proportion(lenet: Problem) -> None:
-    """Two processes that spin; barriers must give way to them, not wait out whole time slices."""
-    settings.set_num_threads(2)
+def test_a_busy_machine_does_not_make_two_threads_collapse(lenet: Problem) -> None:
+    """Beside two processes that spin, barriers must give way, not wait out whole time slices.
+
+    Compared with one thread beside the same two, which no barrier holds up: 1.7 times as long was
+    measured on two cores. The limit is only a guard against collapse.
+    """
     training = training_of(lenet)
     work = _long(lenet, 600)
 
-    def seconds() -> float:
+    def seconds(count: int) -> float:
+        settings.set_num_threads(count)
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()
@@ -203,13 +207,12 @@ def test_a_busy_machine_slows_in_proportion(lenet: Problem) -> None:
             best = min(best, time.perf_counter() - start)
         return best
 
-    alone = seconds()
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
         time.sleep(0.3)
-        crowded = seconds()
+        one, two = seconds(1), seconds(2)
     finally:
         for hog in hogs:
             hog.kill()
             hog.wait()
-    assert crowded < 6 * alone, f"{crowded / alone:.1f} times slower beside two busy processes"
+    assert two < 6 * one, f"two threads took {two / one:.1f} times as long as one"
