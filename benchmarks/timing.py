@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-_PAUSE = 0.004
+_PAUSE = 0.01
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import os
 import stat
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,16 @@ _DIGEST = 32
 
 @functools.cache
 def _llvm_version() -> str:
-    from importlib import metadata
+    """What tells one installed llvmlite from another, found without importing it."""
+    from importlib.util import find_spec
 
-    try:
-        return metadata.version("llvmlite")
-    except metadata.PackageNotFoundError:
+    found = find_spec("llvmlite")
+    if found is None or found.origin is None:
         return "absent"
+    try:
+        return Path(found.origin).with_name("_version.py").read_text(encoding="utf-8")
+    except OSError:
+        return found.origin
 
 
 def key(text: str, target: Target) -> str:
@@ -94,6 +97,8 @@ def write(name: str, payload: bytes) -> None:
     path = folder()
     if not _trusted(path):
         return
+    import tempfile  # late: most processes find all they need
+
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(dir=path, prefix=".new-")

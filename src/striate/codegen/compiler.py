@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import os
 import queue
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -37,6 +36,8 @@ class _Worker:
     """A process that compiles; started when first needed, it ends by itself when idle."""
 
     def __init__(self) -> None:
+        import subprocess  # late: most processes find all code in the cache
+
         if not sys.executable:
             raise CompileError("compiler: this Python does not know its own executable to start.")
         code = (
@@ -79,7 +80,7 @@ class _Worker:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(Exception):  # still running after that: it ends when idle
             self._process.wait(timeout=5)
 
 

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import os
 import platform
-import subprocess
 from dataclasses import dataclass, replace
 
 from striate.errors import OptionError, suggest
@@ -72,6 +71,7 @@ def host_features() -> frozenset[str]:
 
 def _features_elsewhere() -> frozenset[str]:
     """Features on systems without /proc: asked of LLVM, in a process of its own."""
+    import subprocess
     import sys
 
     code = (
