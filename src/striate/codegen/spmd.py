@@ -1,8 +1,8 @@
 """Threads inside native code: the barrier, claiming work, and the CPU's denormal switch.
 
 All threads run the same program. Work is cut into pieces that do not depend on the number of
-threads; a thread claims the next piece from a shared counter, so a slow or interrupted thread
-holds up one piece, not a share. A barrier spins briefly and then gives its time slice away.
+threads; a thread claims piece after piece, so a slow or interrupted thread holds up one piece,
+not a share. A barrier spins briefly and then gives its time slice away.
 """
 
 from __future__ import annotations
@@ -79,6 +79,39 @@ def claim(b: Builder, shared: Value, counter: int, limit: Int, body: Callable[[I
     body(piece)
     b.emit(f"br label %{head}")
     b.label(done)
+
+
+def claim_near(
+    b: Builder, flags: Value, count: Int, first: Int, stamp: Int, body: Callable[[Int], None]
+) -> None:
+    """Run `body(piece)` for the pieces that this thread is the first to stamp.
+
+    Each thread begins at a piece of its own, `first`, and goes round, so that in step after step
+    it mostly works on what is in its cache already; what others left over it takes as well.
+
+    Args:
+        b: the builder.
+        flags: an i64 a piece.
+        count: the pieces.
+        first: where this thread begins, below `count`.
+        stamp: a number that these pieces were never stamped with.
+        body: emits the work on one piece.
+    """
+
+    def visit(k: Int, _: list[Value]) -> None:
+        ahead = b.add(first, k)
+        round_again = b.compare("sge", ahead, count)
+        piece = b.let(f"select i1 {round_again}, i64 {b.sub(ahead, count)}, i64 {ahead}")
+        at = b.at(flags, piece, 8)
+        seen = b.let(f"load atomic i64, ptr {at} monotonic, align 8")
+
+        def take() -> None:
+            old = b.let(f"atomicrmw xchg ptr {at}, i64 {stamp} monotonic")
+            b.when(b.compare("ne", old, stamp), lambda: body(piece))
+
+        b.when(b.compare("ne", seen, stamp), take)
+
+    b.loop(0, count, visit)
 
 
 def flush_denormals(b: Builder) -> Value | None:

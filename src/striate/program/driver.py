@@ -304,7 +304,8 @@ def _step(d: _Driver, plan: TrainingPlan, k: Int, shared: Value, meet: Callable[
             d.call(plan.clear, [f"ptr {start}"])
         b.loop(p, groups, lambda g, _: group(g, p), step=PIECES)
 
-    spmd.claim(b, shared, 0, pieces, piece)
+    flags, stamp = d.read("flags"), b.add(d.size("stamp"), b.mul(k, 2))
+    spmd.claim_near(b, flags, pieces, _share(d, pieces), stamp, piece)
     meet()
 
     def item(i: Int) -> None:
@@ -314,10 +315,18 @@ def _step(d: _Driver, plan: TrainingPlan, k: Int, shared: Value, meet: Callable[
             b.when(inside, lambda work=work, first=first: _item(d, work, b.sub(i, first)))  # type: ignore[misc]
             first += work.count
 
-    spmd.claim(b, shared, 1, sum(work.count for work in plan.items), item)
+    items = sum(work.count for work in plan.items)
+    flags, stamp = b.at(flags, PIECES, 8), b.add(stamp, 1)
+    spmd.claim_near(b, flags, items, _share(d, items), stamp, item)
     meet()
     done = b.add(k, 1)
     b.emit(f"store atomic i64 {done}, ptr {b.at(shared, spmd.PROGRESS, 1)} monotonic, align 8")
+
+
+def _share(d: _Driver, count: Int) -> Int:
+    """Where this thread's share of `count` pieces begins."""
+    b = d.b
+    return b.let(f"udiv i64 {b.mul(d.thread, count)}, {d.size('threads')}")
 
 
 def _item(d: _Driver, work: Items, k: Int) -> None:

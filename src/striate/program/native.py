@@ -267,6 +267,8 @@ class NativeTraining:
         }
         self._pieces = aligned_zeros(PIECES * layout.piece_floats)
         self._whole = aligned_zeros(0)
+        self._flags = np.zeros(self.plan.flags, np.int64)
+        self._stamp = 1
         self._course: tuple[Float32, Float32, int] = (aligned_zeros(0), aligned_zeros(0), 1)
         self._bind_arenas()
 
@@ -292,6 +294,7 @@ class NativeTraining:
         for name, place in self.plan.places.items():
             loaded.set(f"parameter:{name}", _address(self._arenas["p"]) + 4 * place.offset)
         loaded.set("pieces", _address(self._pieces))
+        loaded.set("flags", _address(self._flags))
         loaded.set("yield", threads.yield_address())
         loaded.set("hypers", len(self.rule.hyper))
 
@@ -350,6 +353,8 @@ class NativeTraining:
         number = get_num_threads()
         loaded.reserve(number)
         loaded.set("threads", number)
+        loaded.set("stamp", self._stamp)
+        self._stamp += 2 * steps
 
         def tick() -> None:
             if stop is not None and stop.is_set():

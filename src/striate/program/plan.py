@@ -21,6 +21,7 @@ from striate.kernels.linear import batch_weight_gradient
 from striate.kernels.update import sum_pieces, update
 from striate.program.driver import (
     LANE_FLOATS,
+    PIECES,
     Items,
     Layout,
     TrainingPlan,
@@ -131,6 +132,7 @@ class TrainingProgram:
     arena_floats: int
     target_shape: tuple[int, ...] | None  # of float targets; None: labels
     arena: Arena
+    flags: int  # pieces of work in a step
 
 
 class TrainingPlanner:
@@ -196,7 +198,10 @@ class TrainingPlanner:
             elementwise.clear(self.target, self.piece_floats // self.target.width),
         )
         modules = training_driver(self.target, layout, work)
-        return TrainingProgram(modules, layout, self.places, self.arena_floats, floats, arena)
+        flags = PIECES + sum(work.count for work in items)
+        return TrainingProgram(
+            modules, layout, self.places, self.arena_floats, floats, arena, flags
+        )
 
     def _layout(
         self, calls: Sequence[Call], late: Sequence[Node], schedule: Schedule
@@ -220,6 +225,7 @@ class TrainingPlanner:
         lives = {name: life for name, life in lives.items() if name not in whole}
         arena = plan(lives, _sizes(self.graph, lives, self.target))
         fields = ["workspaces", "shared", "threads", "yield", "samples", "steps", "batch"]
+        fields += ["flags", "stamp"]
         fields += ["images", "targets", "order", "losses", "correct", "hyper", "hypers"]
         fields += ["seed", "first_step", "capacity", "whole", "pieces", "p", "g"]
         fields += [f"state:{s}" for s in self.rule.state]
