@@ -190,10 +190,10 @@ def test_the_pool_survives_a_failing_entry() -> None:
 
 @pytest.mark.slow
 def test_a_busy_machine_does_not_make_two_threads_collapse(lenet: Problem) -> None:
-    """Beside two processes that spin, barriers must give way, not wait out whole time slices.
+    """Beside two processes that spin, barriers must sleep, not wait out whole time slices.
 
-    Compared with one thread beside the same two, which no barrier holds up: 1.7 times as long was
-    measured on two cores. The limit is only a guard against collapse.
+    Compared with one thread beside the same two, which no barrier holds up: 0.7 times as long was
+    measured on two cores (and 1.7 times with barriers that yield). The limit leaves room for noise.
     """
     training = training_of(lenet)
     work = _long(lenet, 600)
@@ -215,4 +215,4 @@ def test_a_busy_machine_does_not_make_two_threads_collapse(lenet: Problem) -> No
         for hog in hogs:
             hog.kill()
             hog.wait()
-    assert two < 6 * one, f"two threads took {two / one:.1f} times as long as one"
+    assert two < 2 * one, f"two threads took {two / one:.1f} times as long as one"

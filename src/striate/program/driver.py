@@ -223,7 +223,7 @@ def inference_driver(
                 source = d.address(Slot("value", name), group, 0)
                 d.call(scatter_samples(target, elements), [f"ptr {array}", source])
 
-        spmd.claim(b, d.read("shared"), 0, groups, one)
+        spmd.claim(b, d.read("shared"), groups, one)
         spmd.restore_denormals(b, old)
     return d.finish()
 
@@ -241,7 +241,7 @@ def channel_driver(
         old = d.enter(thread, block)
         d.run_calls(packs, 0, 0)
         one = d.run_calls
-        spmd.claim(b, d.read("shared"), 0, d.size("samples"), lambda n: one(calls, n, 0))
+        spmd.claim(b, d.read("shared"), d.size("samples"), lambda n: one(calls, n, 0))
         spmd.restore_denormals(b, old)
     return d.finish()
 
@@ -268,7 +268,7 @@ def training_driver(target: Target, layout: Layout, plan: TrainingPlan) -> list[
         shared = d.read("shared")
 
         def meet() -> None:
-            threads, give = d.size("threads"), d.read("yield")
+            threads, give = d.size("threads"), d.read("sleep")
             b.call(barrier, f"ptr {shared}", f"i64 {threads}", f"ptr {give}")
 
         def step(k: Int, _: list[Value]) -> None:

@@ -295,7 +295,7 @@ class NativeTraining:
             loaded.set(f"parameter:{name}", _address(self._arenas["p"]) + 4 * place.offset)
         loaded.set("pieces", _address(self._pieces))
         loaded.set("flags", _address(self._flags))
-        loaded.set("yield", threads.yield_address())
+        loaded.set("sleep", threads.sleep_address())
         loaded.set("hypers", len(self.rule.hyper))
 
     def run(
@@ -346,7 +346,7 @@ class NativeTraining:
     ) -> None:
         loaded = self._loaded
         halt, count = loaded.word(spmd.STOP), loaded.word(spmd.PROGRESS)
-        for offset in (spmd.STOP, spmd.HALTED, spmd.PROGRESS, spmd.CLAIMS, spmd.CLAIMS + 64):
+        for offset in (spmd.STOP, spmd.HALTED, spmd.PROGRESS):
             loaded.word(offset)[0] = 0
         if not steps or (stop is not None and stop.is_set()):
             return

@@ -224,7 +224,7 @@ class TrainingPlanner:
         lives = lives_of(calls, first, {})
         lives = {name: life for name, life in lives.items() if name not in whole}
         arena = plan(lives, _sizes(self.graph, lives, self.target))
-        fields = ["workspaces", "shared", "threads", "yield", "samples", "steps", "batch"]
+        fields = ["workspaces", "shared", "threads", "sleep", "samples", "steps", "batch"]
         fields += ["flags", "stamp"]
         fields += ["images", "targets", "order", "losses", "correct", "hyper", "hypers"]
         fields += ["seed", "first_step", "capacity", "whole", "pieces", "p", "g"]

@@ -99,10 +99,10 @@ def run_watched(
 
 
 @functools.cache
-def yield_address() -> int:
-    """The address of the system's function that gives a time slice away."""
+def sleep_address() -> int:
+    """The address of the system's function that sleeps for so many microseconds."""
     if sys.platform == "win32":
-        function = ctypes.windll.kernel32.SwitchToThread
+        function = ctypes.windll.kernel32.SwitchToThread  # the nearest; takes no notice of the time
     else:
-        function = ctypes.CDLL(None).sched_yield
+        function = ctypes.CDLL(None).usleep
     return ctypes.cast(function, ctypes.c_void_p).value or 0
