@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -49,7 +50,8 @@ class Plan:
     def __init__(self, traced: Traced, earlier: Plan | None = None) -> None:
         self.graph = traced.graph
         # A Parameter keeps its array for life, so the arrays are looked up once.
-        self._arrays = {name: p.data for name, p in traced.parameters.items()}
+        arrays = {name: p.data for name, p in traced.parameters.items()}
+        self._arrays: Mapping[str, Float32] = MappingProxyType(arrays)
         self._inference: Inference | None = None
         if earlier is not None and earlier.graph.to_json() == self.graph.to_json():
             self._inference = earlier._inference
@@ -62,7 +64,7 @@ class Plan:
             self._inference = build(self.graph)
         return self._inference
 
-    def parameters(self) -> dict[str, Float32]:
+    def parameters(self) -> Mapping[str, Float32]:
         """The arrays of the parameters that the graph reads: live, not copies."""
         return self._arrays
 

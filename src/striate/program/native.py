@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,7 @@ class _Program:
         self._names = [n for n in graph.parameters if f"parameter:{n.name}" in self._loaded.place]
         self._bound: list[Any] = [None] * len(self._names)
         self._kept: list[Any] = [None] * len(self._names)
+        self._last: Mapping[str, Any] | None = None
         self._claims = self._loaded.word(spmd.CLAIMS)
         self._samples = self._loaded.place["samples"]
 
@@ -163,7 +165,12 @@ class _Program:
             threads.run(loaded.entry, loaded.block_address, number)
 
     def _bind(self, parameters: Mapping[str, Any]) -> None:
-        """Put the parameters' addresses into the context, where they are not there already."""
+        """Put the parameters' addresses into the context, where they are not there already.
+
+        A read-only mapping promises that it holds the same arrays at every call.
+        """
+        if parameters is self._last:
+            return
         for k, node in enumerate(self._names):
             given = parameters.get(node.name)
             if given is None or given is not self._bound[k]:
@@ -172,6 +179,8 @@ class _Program:
                 # A converted copy would hide later changes in place: bind those anew each time.
                 self._bound[k] = given if array is given else None
                 self._kept[k] = array
+        fixed = type(parameters) is MappingProxyType and all(b is not None for b in self._bound)
+        self._last = parameters if fixed else None
 
 
 class _BatchProgram(_Program):
