@@ -288,7 +288,7 @@ def machine() -> Mapping[str, Any]:
         "cpu": cpu,
         "cores": available_cores(),
         "target": current_target().name,
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{current_target().name} ({current_target().width} lanes), {platform.system()}",
         "python": platform.python_version(),
         "versions": {
             **{n: metadata.version(n) for n in ("striate", "numpy", "llvmlite")},
