@@ -19,11 +19,19 @@ from numpy.typing import NDArray
 from striate.codegen import spmd
 from striate.codegen.compiler import load
 from striate.codegen.targets import Target, current_target
-from striate.errors import ModelError, OptionError, ShapeError, suggest
+from striate.errors import ModelError, suggest
 from striate.formula.update import UpdateRule
 from striate.graph.graph import Graph
 from striate.program import threads
 from striate.program.channel_plan import plan_channels
+from striate.program.checks import (
+    parameter_of,
+    require_course,
+    require_images,
+    require_labels,
+    require_one_input,
+    require_targets,
+)
 from striate.program.driver import PIECES
 from striate.program.plan import InferencePlan, TrainingPlanner, plan_inference
 from striate.program.result import TrainResult
@@ -79,11 +87,7 @@ class NativeInference:
     """Runs a forward graph with one input; the outputs are as `run` and `values` say."""
 
     def __init__(self, graph: Graph, target: Target | None = None) -> None:
-        if len(graph.inputs) != 1 or not graph.outputs:
-            raise ModelError(
-                f"inference: expected a graph of one input and an output; got "
-                f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs."
-            )
+        require_one_input("inference", graph)
         self.graph = graph
         self.input = graph.inputs[0]
         self.target = target or current_target()
@@ -127,7 +131,7 @@ class NativeInference:
         self, x: NDArray[Any], parameters: Mapping[str, Any], outputs: tuple[str, ...]
     ) -> list[Float32]:
         if x.shape[1:] != self.input.shape or x.ndim == len(self.input.shape):
-            _require_images("inference", x, self.input.shape)
+            require_images("inference", x, self.input.shape)
         count = len(x)
         if not count:
             return [np.empty((0, *self.graph.nodes[o].shape), np.float32) for o in outputs]
@@ -225,15 +229,8 @@ class _SampleProgram(_Program):
 
 
 def _parameter(parameters: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Float32:
-    if name not in parameters:
-        raise ModelError(
-            f"parameters: expected {name!r}; got {sorted(parameters)}. "
-            "Load weights that belong to this network."
-        )
-    given = parameters[name]
+    given = parameter_of(parameters, name, shape)
     array = np.ascontiguousarray(given, np.float32)
-    if array.shape != shape:
-        raise ShapeError(f"parameters: {name} expected shape {shape}; got {array.shape}.")
     return given if array is given or _same_memory(array, given) else array
 
 
@@ -256,8 +253,7 @@ class NativeTraining:
     def __init__(
         self, graph: Graph, loss: str, rule: UpdateRule, target: Target | None = None
     ) -> None:
-        if len(graph.inputs) != 1 or not graph.outputs:
-            raise ModelError("training: expected a graph of one input and an output.")
+        require_one_input("training", graph)
         self.rule, self.input = rule, graph.inputs[0]
         self.prediction = graph.nodes[graph.outputs[0]]
         self.target = target or current_target()
@@ -322,12 +318,11 @@ class NativeTraining:
     ) -> TrainResult:
         """One step a batch, over the samples that `order` names; see ReferenceTraining.run."""
         images = np.ascontiguousarray(images, np.float32)
-        _require_images("training", images, self.input.shape)
+        require_images("training", images, self.input.shape)
         order = np.ascontiguousarray(order, np.int64)
         targets = self._targets(targets, len(images))
-        steps = -(-order.size // batch_size) if batch_size >= 1 else 0
         hyper = np.ascontiguousarray(hyper, np.float32)
-        self._require(order, len(images), batch_size, hyper.shape, steps)
+        steps = require_course(order, len(images), batch_size, hyper.shape, self.rule)
         width = self.target.width
         losses = np.zeros(order.size + width, np.float32)
         correct = np.zeros(order.size + width, np.float32)
@@ -388,40 +383,7 @@ class NativeTraining:
         shape = self.plan.target_shape
         kind = np.int64 if shape is None else np.float32
         array = np.ascontiguousarray(targets, kind)
-        expected = (count, *(shape or ()))
-        if array.shape != expected:
-            raise ShapeError(f"training: expected targets of shape {expected}; got {array.shape}.")
-        classes = self.prediction.shape[0] if self.prediction.shape else 1
-        if shape is None and array.size and not 0 <= array.min() <= array.max() < classes:
-            raise ShapeError(
-                f"training: expected labels from 0 to {classes - 1}; got "
-                f"{array.min()} to {array.max()}."
-            )
+        require_targets(array, count, shape or ())
+        if shape is None:
+            require_labels(array, self.prediction.shape[0] if self.prediction.shape else 1)
         return array
-
-    def _require(
-        self,
-        order: NDArray[np.int64],
-        count: int,
-        batch_size: int,
-        hyper: tuple[int, ...],
-        steps: int,
-    ) -> None:
-        if batch_size < 1:
-            raise OptionError(f"training: batch_size expected at least 1; got {batch_size}.")
-        if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < count):
-            raise ShapeError(
-                f"training: order expected positions from 0 to {count - 1}; got an array of shape "
-                f"{order.shape}."
-            )
-        if hyper != (steps, len(self.rule.hyper)):
-            raise ShapeError(
-                f"training: hyper expected shape {(steps, len(self.rule.hyper))}, a row a step of "
-                f"{', '.join(self.rule.hyper)}; got {hyper}."
-            )
-
-
-def _require_images(where: str, images: NDArray[Any], shape: tuple[int, ...]) -> None:
-    if images.shape[1:] != shape or images.ndim != len(shape) + 1:
-        axes = ", ".join(map(str, ("n", *shape)))
-        raise ShapeError(f"{where}: expected images of shape ({axes}); got {images.shape}.")

@@ -8,7 +8,6 @@ happens between reading and storing them is float64.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,12 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.errors import ModelError, OptionError, ShapeError, suggest
+from striate.errors import ModelError, suggest
 from striate.formula.operations import find_operation
 from striate.formula.structure import Dropout
 from striate.formula.update import UpdateRule, apply_numpy
 from striate.graph.gradient import differentiate
 from striate.graph.graph import LEAVES, Graph, Node
+from striate.program.checks import (
+    parameter_of,
+    require_course,
+    require_images,
+    require_one_input,
+    require_targets,
+)
 from striate.program.result import TrainResult
 from striate.random import Draw
 
@@ -93,11 +99,7 @@ class ReferenceInference:
     """
 
     def __init__(self, graph: Graph) -> None:
-        if len(graph.inputs) != 1 or not graph.outputs:
-            raise ModelError(
-                f"inference: expected a graph of one input and an output; got "
-                f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs."
-            )
+        require_one_input("inference", graph)
         self.graph = graph
         self.input = graph.inputs[0]
 
@@ -118,8 +120,11 @@ class ReferenceInference:
     ) -> dict[str, Array]:
         """The outputs of any nodes, float64."""
         images = np.asarray(x)
-        _require_images("inference", images, self.input.shape)
-        leaves = _parameters_of(self.graph, parameters)
+        require_images("inference", images, self.input.shape)
+        leaves = {
+            node.name: parameter_of(parameters, node.name, node.shape)
+            for node in self.graph.parameters
+        }
         return evaluate_graph(self.graph, {**leaves, self.input.name: images}, names)
 
 
@@ -132,8 +137,7 @@ class ReferenceTraining:
     """
 
     def __init__(self, graph: Graph, loss: str, rule: UpdateRule) -> None:
-        if len(graph.inputs) != 1 or not graph.outputs:
-            raise ModelError("training: expected a graph of one input and an output.")
+        require_one_input("training", graph)
         self.rule = rule
         self.input = graph.inputs[0]
         self.prediction = graph.nodes[graph.outputs[0]]
@@ -179,8 +183,9 @@ class ReferenceTraining:
             stop: where set, training ends before the next step.
         """
         order = np.asarray(order, np.int64)
-        steps = math.ceil(order.size / batch_size) if batch_size >= 1 else 0
-        self._require(images, targets, order, batch_size, np.shape(hyper), steps)
+        require_images("training", images, self.input.shape)
+        require_targets(targets, len(images), self.target.shape)
+        steps = require_course(order, len(images), batch_size, np.shape(hyper), self.rule)
         self._losses, self._correct = [], []
         done, reported = 0, time.monotonic()
         while done < steps and not (stop is not None and stop.is_set()):
@@ -231,55 +236,3 @@ class ReferenceTraining:
         if not self.classifies:
             return loss, np.zeros(loss.shape, bool)
         return loss, found[self.prediction.name].argmax(axis=1) == targets
-
-    def _require(
-        self,
-        images: Any,
-        targets: Any,
-        order: NDArray[np.int64],
-        batch_size: int,
-        hyper: tuple[int, ...],
-        steps: int,
-    ) -> None:
-        _require_images("training", np.asarray(images), self.input.shape)
-        expected = (len(images), *self.target.shape)
-        if np.shape(targets) != expected:
-            raise ShapeError(
-                f"training: expected targets of shape {expected}; got {np.shape(targets)}."
-            )
-        if batch_size < 1:
-            raise OptionError(f"training: batch_size expected at least 1; got {batch_size}.")
-        if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < len(images)):
-            raise ShapeError(
-                f"training: order expected positions from 0 to {len(images) - 1}; got an array of "
-                f"shape {order.shape}."
-            )
-        if hyper != (steps, len(self.rule.hyper)):
-            raise ShapeError(
-                f"training: hyper expected shape {(steps, len(self.rule.hyper))}, a row a step of "
-                f"{', '.join(self.rule.hyper)}; got {hyper}."
-            )
-
-
-def _parameters_of(graph: Graph, parameters: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
-    """The graph's parameters, each of the right shape."""
-    found: dict[str, ArrayLike] = {}
-    for node in graph.parameters:
-        if node.name not in parameters:
-            raise ModelError(
-                f"parameters: expected {node.name!r}; got {sorted(parameters)}. "
-                f"Load weights that belong to this network."
-            )
-        if np.shape(parameters[node.name]) != node.shape:
-            raise ShapeError(
-                f"parameters: {node.name} expected shape {node.shape}; "
-                f"got {np.shape(parameters[node.name])}."
-            )
-        found[node.name] = parameters[node.name]
-    return found
-
-
-def _require_images(where: str, images: NDArray[Any], shape: tuple[int, ...]) -> None:
-    if images.shape[1:] != shape or images.ndim != len(shape) + 1:
-        axes = ", ".join(map(str, ("n", *shape)))
-        raise ShapeError(f"{where}: expected images of shape ({axes}); got {images.shape}.")
