@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import platform
 from dataclasses import dataclass, replace
 
 from striate.errors import OptionError, suggest
+from striate.settings import target_name
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def current_target() -> Target:
     Raises:
         OptionError: an unknown target, one that this CPU cannot run, or no target fits it.
     """
-    wanted = os.environ.get("STRIATE_TARGET", "").strip()
+    wanted = target_name() or ""
     wanted = f"x86-64-{wanted}" if wanted in ("v2", "v3", "v4") else wanted
     if not wanted or wanted == "host":
         found = _host_target()

@@ -62,13 +62,20 @@ class Layout:
 
 
 class _Driver:
-    """Emits one entry function."""
+    """Emits one entry function; what is known of the running step is kept in the attributes."""
+
+    start: Int = 0  # of the step's samples in the order
+    block: Value  # the context
+    thread: Value
+    workspace: Value  # this thread's
+    hyper: Value  # the step's hyper numbers
+    key: Value  # the step's random key and counter
+    sizes: dict[str, Int]  # the step's numbers of groups and pieces
 
     def __init__(self, target: Target, layout: Layout) -> None:
         self.b = Builder(target)
         self.layout = layout
         self.kernels: dict[str, Kernel] = {}
-        self.fields: dict[str, Value] = {}
 
     # ---- addresses ----------------------------------------------------------------------------
 
@@ -174,14 +181,6 @@ class _Driver:
         self.call(kernel, [out, f"ptr {source}", f"ptr {index}"])
 
     # ---- what every entry shares --------------------------------------------------------------
-
-    start: Int = 0
-    block: Value
-    thread: Value
-    workspace: Value
-    hyper: Value
-    key: Value
-    sizes: dict[str, Int]
 
     def enter(self, thread: Value, block: Value) -> Value | None:
         b = self.b

@@ -55,11 +55,10 @@ def number(n: int) -> Slot:
 
 @dataclass(frozen=True)
 class Context:
-    """What lowering needs to know: the graph, the target, and which gradients are deferred."""
+    """What lowering needs to know: the graph, the target, and whose gradients nodes hold."""
 
     graph: Graph
     target: Target
-    deferred: frozenset[str] = frozenset()
     gradients: tuple[tuple[str, str], ...] = ()  # (gradient node, parameter)
 
     def shape(self, name: str) -> Shape:

@@ -168,7 +168,6 @@ class TrainingPlanner:
             at += aligned(math.prod(shapes[name]))
             if name in by_piece:
                 self.piece_floats = at
-        self.trained_floats = at
         for name in shapes:
             if name not in places:
                 places[name] = ParameterPlace(at, shapes[name])
@@ -181,7 +180,7 @@ class TrainingPlanner:
     def plan(self) -> TrainingProgram:
         schedule = fuse(self.graph, _ALIASES)
         gradients = tuple((node, p) for p, nodes in self.parts.items() for node in nodes)
-        context = Context(self.graph, self.target, frozenset(self.deferred), gradients)
+        context = Context(self.graph, self.target, gradients)
         steps = [s for s in schedule.steps if s.node.batched or ":d" in s.node.op]
         now = [s for s in steps if s.node.name not in self.deferred]
         late = [s.node for s in steps if s.node.name in self.deferred]
