@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -73,7 +74,7 @@ def test_the_variable_in_a_process_of_its_own() -> None:
     for target in RUNNABLE:
         done = subprocess.run(
             [sys.executable, "-c", _RUN],
-            env={**targets.os.environ, "STRIATE_TARGET": target.name},
+            env={**os.environ, "STRIATE_TARGET": target.name},
             capture_output=True,
             text=True,
             timeout=120,
@@ -86,7 +87,7 @@ def test_the_variable_in_a_process_of_its_own() -> None:
     assert all(r == pytest.approx(first, rel=1e-4, abs=1e-5) for r in results.values())
     done = subprocess.run(
         [sys.executable, "-c", _RUN],
-        env={**targets.os.environ, "STRIATE_TARGET": "v9"},
+        env={**os.environ, "STRIATE_TARGET": "v9"},
         capture_output=True,
         text=True,
         timeout=120,
