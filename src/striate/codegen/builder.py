@@ -365,6 +365,25 @@ class Builder:
             for a, b in zip(carry, results, strict=True)
         ]
 
+    def tiled(self, count: int, step: int, body: Callable[[Int, int], None]) -> None:
+        """Run `body(first, step)` for whole tiles of `count`, then `body(first, rest)` once."""
+        whole = count // step * step
+        self.loop(0, whole, lambda i, _: body(i, step), step=step)
+        if whole < count:
+            body(whole, count - whole)
+
+    def tiled_range(
+        self, start: Int, stop: Int, step: int, body: Callable[[Int, int], None]
+    ) -> None:
+        """Run `body(first, step)` from `start` on, and `body(i, 1)` for what is left before `stop`.
+
+        For bounds known only at run time.
+        """
+        whole = self.add(start, self.mul(self.divide(self.sub(stop, start), step), step))
+        self.loop(start, whole, lambda i, _: body(i, step), step=step)
+        if step > 1:
+            self.loop(whole, stop, lambda i, _: body(i, 1))
+
     def when(self, condition: Value, body: Callable[[], None]) -> None:
         """Run `body` if the condition (an i1) holds."""
         yes, done = self.fresh("yes"), self.fresh("end")

@@ -125,22 +125,22 @@ def tanh(b: Builder, x: Value) -> Value:
     return b.select(b.fcmp("uno", x, x), x, result)
 
 
-def _maximum(b: Builder, a: Value, c: Value) -> Value:
+def maximum(b: Builder, a: Value, c: Value) -> Value:
     """The larger; NaN if one is."""
-    if c == b.zero or c.startswith("<float"):  # a constant is no NaN: one vmaxps
-        return b.select(b.fcmp("olt", a, c), c, a)
-    take = b.bitwise("or", b.fcmp("ogt", a, c), b.fcmp("uno", a, a))
+    return _extreme(b, a, c, "ogt", "olt")
+
+
+def minimum(b: Builder, a: Value, c: Value) -> Value:
+    """The smaller; NaN if one is."""
+    return _extreme(b, a, c, "olt", "ogt")
+
+
+def _extreme(b: Builder, a: Value, c: Value, wins: str, loses: str) -> Value:
+    if c == b.zero or c.startswith("<float"):  # a constant is no NaN: one vmaxps or vminps
+        return b.select(b.fcmp(loses, a, c), c, a)
+    take = b.bitwise("or", b.fcmp(wins, a, c), b.fcmp("uno", a, a))
     return b.select(take, a, c)
 
-
-def _minimum(b: Builder, a: Value, c: Value) -> Value:
-    if c == b.zero or c.startswith("<float"):
-        return b.select(b.fcmp("ogt", a, c), c, a)
-    take = b.bitwise("or", b.fcmp("olt", a, c), b.fcmp("uno", a, a))
-    return b.select(take, a, c)
-
-
-maximum = _maximum
 
 _EMIT: dict[str, Callable[..., Value]] = {
     "add": Builder.fadd,
@@ -154,8 +154,8 @@ _EMIT: dict[str, Callable[..., Value]] = {
     "log": log,
     "tanh": tanh,
     "sigmoid": sigmoid,
-    "maximum": _maximum,
-    "minimum": _minimum,
+    "maximum": maximum,
+    "minimum": minimum,
 }
 _COMPARE = {"gt": "ogt", "ge": "oge", "lt": "olt", "le": "ole"}
 

@@ -106,9 +106,9 @@ def pack_weights(target: Target, outputs: int, per_output: int) -> Kernel:
     def build(b: Builder, arguments: list[Value]) -> None:
         packed, weight = arguments
 
-        def block(k: Int, rows: int) -> None:
-            source = b.at(weight, b.mul(k, b.width * per_output))
-            out = b.at(packed, b.mul(k, b.width * per_output))
+        def block(first: Int, rows: int) -> None:
+            source = b.at(weight, b.mul(first, per_output))
+            out = b.at(packed, b.mul(first, per_output))
 
             def columns(at: Int, _: list[Value]) -> None:
                 loaded = [b.load(source, b.add(at, r * per_output), align=4) for r in range(rows)]
@@ -126,10 +126,7 @@ def pack_weights(target: Target, outputs: int, per_output: int) -> Kernel:
             b.loop(0, whole, columns, step=b.width)
             b.loop(whole, per_output, single)
 
-        full = outputs // b.width
-        b.loop(0, full, lambda k, _: block(k, b.width))
-        if outputs % b.width:
-            block(full, outputs % b.width)
+        b.tiled(outputs, b.width, block)
 
     return make_kernel(target, "pack_weights", ["packed", "weight"], build)
 
@@ -144,9 +141,9 @@ def unblock(target: Target, channels: int, positions: int) -> Kernel:
     def build(b: Builder, arguments: list[Value]) -> None:
         array, source = arguments
 
-        def block(k: Int, lanes: int) -> None:
-            here = b.at(source, b.mul(k, positions * b.width))
-            there = b.at(array, b.mul(k, positions * b.width))
+        def block(first: Int, lanes: int) -> None:
+            here = b.at(source, b.mul(first, positions))
+            there = b.at(array, b.mul(first, positions))
 
             def some(at: Int, _: list[Value]) -> None:
                 rows = [b.load(here, b.mul(b.add(at, j), b.width)) for j in range(b.width)]
@@ -162,10 +159,7 @@ def unblock(target: Target, channels: int, positions: int) -> Kernel:
             b.loop(0, whole, some, step=b.width)
             b.loop(whole, positions, single)
 
-        full = channels // b.width
-        b.loop(0, full, lambda k, _: block(k, b.width))
-        if channels % b.width:
-            block(full, channels % b.width)
+        b.tiled(channels, b.width, block)
 
     return make_kernel(target, "unblock", ["array", "blocks"], build)
 
@@ -211,10 +205,7 @@ def linear_one(
                 total = b.fadd(total, b.load(packed, o))
             store_with_tail(b, tail, total, y, o, rest)
 
-        whole = outputs // b.width * b.width
-        b.loop(0, whole, lambda o, _: some(o, b.width), step=b.width)
-        if whole < outputs:
-            some(whole, outputs - whole)
+        b.tiled(outputs, b.width, some)
 
     names = ["y", "x", "weight", *(["bias"] if bias else []), *(tail.arguments if tail else ())]
     return make_kernel(target, "linear_one", names, build)

@@ -305,7 +305,7 @@ class WeightGradient:
 
 @functools.lru_cache(maxsize=512)
 def weight_gradient(target: Target, p: WeightGradient) -> Kernel:
-    """Arguments dw, x, dy, then i64: first and last block of output channels (see `row_block`),
+    """Arguments dw, x, dy, then i64: first and last block of output channels (see `ROW_BLOCK`),
     number of sample groups, and the floats from one group to the next in x and in dy.
     """
     names = ["dw", "x", "dy", "first:i64", "last:i64", "samples:i64", "x_step:i64", "dy_step:i64"]
@@ -363,18 +363,12 @@ class _WeightGradientEmitter:
         one-column kernel (a fully connected layer) keeps a tile of sources and walks the outputs.
         """
         b, p = self.b, self.p
-        whole = b.add(start, b.mul(b.divide(b.sub(stop, start), self.to), self.to))
 
         def outputs(body: Callable[[Int, int], None]) -> None:
-            b.loop(start, whole, lambda o, _: body(o, self.to), step=self.to)
-            if self.to > 1:
-                b.loop(whole, stop, lambda o, _: body(o, 1))
+            b.tiled_range(start, stop, self.to, body)
 
         def sources(body: Callable[[Int, int], None]) -> None:
-            even = p.contracted // self.ti * self.ti
-            b.loop(0, even, lambda i, _: body(i, self.ti), step=self.ti)
-            if even < p.contracted:
-                body(even, p.contracted - even)
+            b.tiled(p.contracted, self.ti, body)
 
         if p.kernel[1] > 1:
             outputs(lambda o, to: sources(lambda i, ti: self._kernel_rows(g, o, to, i, ti)))
@@ -544,11 +538,7 @@ def bias_gradient(target: Target, channels: int, positions: int, accumulate: boo
             sums = b.loop(0, samples, sample, [b.zero] * count)
             _put_lanes(b, b.sum_lanes(sums), b.at(db, first), 0, count, accumulate)
 
-        most = min(b.width, 8)
-        whole = channels // most * most
-        b.loop(0, whole, lambda o, _: some(o, most), step=most)
-        if whole < channels:
-            some(whole, channels - whole)
+        b.tiled(channels, min(b.width, 8), some)
 
     names = ["db", "dy", "samples:i64", "dy_step:i64"]
     return make_kernel(target, "bias_gradient", names, build)

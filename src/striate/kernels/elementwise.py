@@ -93,10 +93,7 @@ def dropout(target: Target, elements: int, p: float, site: int, tail: Tail | Non
                 value = b.select(b.fcmp("oge", u, b.const(p)), kept, b.zero)
                 store_with_tail(b, tail, value, y, at, rest)
 
-        whole = elements // 4 * 4
-        b.loop(0, whole, lambda i, _: four(i, 4), step=4)
-        if whole < elements:
-            four(whole, elements - whole)
+        b.tiled(elements, 4, four)
 
     names = ["y", "x", "samples", "key", *(tail.arguments if tail else ())]
     return make_kernel(target, "dropout", names, build)

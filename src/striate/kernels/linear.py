@@ -71,10 +71,7 @@ class _BatchGradient:
             self._outputs(start, stop, lambda o, to, k=k: self._column(o, to, k))  # type: ignore[misc]
 
     def _outputs(self, start: Int, stop: Int, body: Callable[[Int, int], None]) -> None:
-        b = self.b
-        even = b.add(start, b.mul(b.divide(b.sub(stop, start), self.to), self.to))
-        b.loop(start, even, lambda o, _: body(o, self.to), step=self.to)
-        b.loop(even, stop, lambda o, _: body(o, 1))
+        self.b.tiled_range(start, stop, self.to, body)
 
     def _group(self, g: Int, o: Int) -> tuple[Value, Value]:
         """A group's rows, and its gradients from output o on."""

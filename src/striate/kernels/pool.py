@@ -8,7 +8,7 @@ max pooling finds the maximum anew (the first of equals, as everywhere); no swit
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from striate.codegen.builder import Builder, Int, Value
@@ -83,9 +83,12 @@ def _walk(
         b.loop(0, channels, plane_of)
 
 
-@functools.lru_cache(maxsize=256)
-def max_pool(target: Target, p: Pool, tail: Tail | None = None) -> Kernel:
-    """y = max over the window; arguments y, x, then the tail's."""
+# The values of a window, loaded as they are asked for, and their count, to its one number.
+_Reduce = Callable[[Builder, Iterator[Value], int], Value]
+
+
+def _pooling(target: Target, name: str, p: Pool, tail: Tail | None, reduce: _Reduce) -> Kernel:
+    """y = reduce(the window's values); arguments y, x, then the tail's."""
 
     def build(b: Builder, arguments: list[Value]) -> None:
         y, x, *rest = arguments
@@ -94,16 +97,26 @@ def max_pool(target: Target, p: Pool, tail: Tail | None = None) -> Kernel:
         def tile(source: Int, out: Int, windows: _Windows) -> None:
             base = b.at(x, source)
             for j, window in enumerate(windows):
-                found = b.const(float("-inf"))
-                for k, (r, c) in enumerate(window):
-                    value = b.load(base, (r * columns + c) * b.width)
-                    found = value if k == 0 else maximum(b, value, found)
+                values = (b.load(base, (r * columns + c) * b.width) for r, c in window)
+                found = reduce(b, values, len(window))
                 store_with_tail(b, tail, found, y, b.add(out, j * b.width), rest)
 
         _walk(b, p.channels, p.rows, p.cols, columns, p.source[0] * columns, tile)
 
-    names = ["y", "x", *(tail.arguments if tail else ())]
-    return make_kernel(target, "max_pool", names, build)
+    return make_kernel(target, name, ["y", "x", *(tail.arguments if tail else ())], build)
+
+
+@functools.lru_cache(maxsize=256)
+def max_pool(target: Target, p: Pool, tail: Tail | None = None) -> Kernel:
+    """y = max over the window; arguments y, x, then the tail's."""
+
+    def largest(b: Builder, values: Iterator[Value], _: int) -> Value:
+        found = next(values, b.const(float("-inf")))
+        for value in values:
+            found = maximum(b, value, found)
+        return found
+
+    return _pooling(target, "max_pool", p, tail, largest)
 
 
 @functools.lru_cache(maxsize=256)
@@ -156,24 +169,11 @@ def _first_maximum(b: Builder, values: list[Value], gradient: Value) -> list[Val
 def average_pool(target: Target, p: Pool, tail: Tail | None = None) -> Kernel:
     """y = sum over the window / count; arguments y, x, then the tail's."""
 
-    def build(b: Builder, arguments: list[Value]) -> None:
-        y, x, *rest = arguments
-        columns = p.source[1]
+    def mean(b: Builder, values: Iterator[Value], inside: int) -> Value:
+        total = functools.reduce(b.fadd, values, b.zero)
+        return b.fdiv(total, b.const(float(p.counted or max(inside, 1))))
 
-        def tile(source: Int, out: Int, windows: _Windows) -> None:
-            base = b.at(x, source)
-            for j, window in enumerate(windows):
-                total = b.zero
-                for r, c in window:
-                    total = b.fadd(total, b.load(base, (r * columns + c) * b.width))
-                count = p.counted or max(len(window), 1)
-                mean = b.fdiv(total, b.const(float(count)))
-                store_with_tail(b, tail, mean, y, b.add(out, j * b.width), rest)
-
-        _walk(b, p.channels, p.rows, p.cols, columns, p.source[0] * columns, tile)
-
-    names = ["y", "x", *(tail.arguments if tail else ())]
-    return make_kernel(target, "average_pool", names, build)
+    return _pooling(target, "average_pool", p, tail, mean)
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from striate.codegen.targets import Target
 from striate.formula.expression import from_json
 from striate.graph.graph import Graph, Node
-from striate.kernels import channels, elementwise, pool
+from striate.kernels import channels, elementwise
 from striate.kernels.conv import Gather
 from striate.kernels.kernel import Kernel
-from striate.program.driver import LANE_FLOATS, Layout, channel_driver
+from striate.program.driver import channel_driver
 from striate.program.fuse import Fused, Schedule, fuse, pool_of
-from striate.program.lower import Call, Slot, conv_shape, value
-from striate.program.memory import aligned, plan
-from striate.program.plan import InferencePlan, lives_of
+from striate.program.lower import Call, Slot, conv_shape, pool_kernel, value
+from striate.program.memory import plan
+from striate.program.plan import InferencePlan, inference_layout, lives_of
 
 _ARRAY, _BLOCKED, _FLAT = "array", "blocked", "flat"
 
@@ -125,17 +125,16 @@ class _Lowering:
         kernel = channels.linear_one(self.target, outputs, inputs, bool(bias), step.tail)
         self.emit(kernel, slots + self.rest(step), step)
 
-    def max_pool2d(self, step: Fused) -> None:
+    def pool(self, step: Fused) -> None:
         (x,) = step.node.inputs
         root = self.source(x, _BLOCKED)
         self.note(step, _BLOCKED)
         shape = self.graph.nodes[x].shape
         problem = pool_of(step.node, (channels.blocks(shape[0], self.target), *shape[1:]))
-        build = pool.max_pool if step.node.op == "max_pool2d" else pool.average_pool
-        kernel = build(self.target, problem, step.tail)
+        kernel = pool_kernel(step.node)(self.target, problem, step.tail)
         self.emit(kernel, [value(step.output), value(root), *self.rest(step)], step)
 
-    avg_pool2d = max_pool2d
+    max_pool2d = avg_pool2d = pool
 
     def map(self, step: Fused) -> None:
         first = self.schedule.root[step.node.inputs[0]]
@@ -147,7 +146,7 @@ class _Lowering:
         expr = from_json(step.node.attributes["expr"])
         vectors = self.sizes[step.output] // self.target.width
         kernel = elementwise.elementwise(self.target, expr, names, vectors)
-        self.emit(kernel, [value(step.output), *map_values(roots)], step)
+        self.emit(kernel, [value(step.output), *map(value, roots)], step)
 
     def reshape(self, step: Fused) -> None:
         root = self.source(step.node.inputs[0], _BLOCKED, _ARRAY)
@@ -179,10 +178,6 @@ class _Lowering:
         self.emit(kernel, [out, value(root)], step)
 
 
-def map_values(names: Sequence[str]) -> list[Slot]:
-    return [value(name) for name in names]
-
-
 _SERVED = ("conv2d", "linear", "max_pool2d", "avg_pool2d", "map", "reshape")
 
 
@@ -206,10 +201,7 @@ def plan_channels(graph: Graph, target: Target, outputs: Sequence[str]) -> Infer
     packs = list(low.packs.values())
     lives = lives_of([*packs, *low.calls], {}, dict.fromkeys(low.packs, len(packs + low.calls)))
     arena = plan(lives, {name: low.sizes[name] for name in lives})
-    fields = ["workspaces", "shared", "samples", "images"]
-    fields += [f"output:{k}" for k in range(len(outputs))]
-    fields += [f"parameter:{p.name}" for p in graph.parameters]
-    layout = Layout(fields, local=arena.offsets, workspace=aligned(arena.size) + 16 + LANE_FLOATS)
+    layout = inference_layout(graph, outputs, arena)
     modules = channel_driver(target, layout, packs, low.calls)
     return InferencePlan(modules, layout, tuple(outputs), arena)
 

@@ -18,6 +18,7 @@ from striate.codegen.targets import Target
 from striate.kernels.kernel import Kernel
 from striate.kernels.layout import gather_samples, scatter_samples
 from striate.program.lower import Call, Slot
+from striate.program.memory import aligned
 
 PIECES = 16
 """A batch's groups are dealt out to at most this many pieces."""
@@ -25,6 +26,16 @@ PIECES = 16
 LANE_TABLES = {"index": (0, 8), "labels": (1, 4), "scale": (2, 4), "samples": (3, 4)}
 _TABLE_BYTES = 256
 LANE_FLOATS = len(LANE_TABLES) * _TABLE_BYTES // 4
+_KEY_FLOATS = 16  # the random key, on a cache line of its own
+
+
+def workspace_floats(values: int) -> int:
+    """Floats of a thread's workspace: `values` for values, then the key and the lane tables."""
+    return aligned(values) + _KEY_FLOATS + LANE_FLOATS
+
+
+Work = tuple[Kernel, tuple[Slot, ...]]
+"""A kernel and what its arguments are."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Items:
     """
 
     count: int
-    calls: tuple[tuple[Kernel, tuple[Slot, ...]], ...]
+    calls: tuple[Work, ...]
 
 
 @dataclass
@@ -263,7 +274,7 @@ def training_driver(target: Target, layout: Layout, plan: TrainingPlan) -> list[
     barrier = spmd.emit_barrier(b)
     with b.function("entry", ["thread:i64", "block"]) as (thread, block):
         old = d.enter(thread, block)
-        d.key = b.at(d.workspace, layout.workspace - LANE_FLOATS - 16)
+        d.key = b.at(d.workspace, layout.workspace - LANE_FLOATS - _KEY_FLOATS)
         shared = d.read("shared")
 
         def meet() -> None:

@@ -16,7 +16,7 @@ from striate.errors import CompileError
 from striate.formula.expression import from_json
 from striate.graph.graph import Graph, Node, Shape
 from striate.kernels import conv, elementwise, loss, pool
-from striate.kernels.kernel import Kernel
+from striate.kernels.kernel import Kernel, Tail
 from striate.kernels.window import Taps, reversed_taps, taps
 from striate.program.fuse import Fused, pool_of
 
@@ -27,7 +27,9 @@ class Slot:
 
     Kinds: "value" (of this group), "parameter", "gradient" (of a parameter, this piece's part),
     "whole" (a value of all groups), "lane" (a small table of the group: labels, scale, …),
-    "result" (where the group's results go: losses, correct) and "number"; `driver.Items` has more.
+    "result" (where the group's results go: losses, correct), "rows" (a value of all groups, sample
+    by sample), "sample" (a row of the caller's arrays, `step` floats each) and "number";
+    `driver.Items` has more.
     """
 
     kind: str
@@ -193,22 +195,21 @@ def _to_bias(c: Context, step: Fused) -> _Lowered:
 # ---- pooling ----------------------------------------------------------------------------------
 
 
-def _max_pool(c: Context, step: Fused) -> _Lowered:
+def _pool(c: Context, step: Fused) -> _Lowered:
     (x,) = step.node.inputs
-    kernel = pool.max_pool(c.target, pool_of(step.node, c.shape(x)), step.tail)
+    kernel = pool_kernel(step.node)(c.target, pool_of(step.node, c.shape(x)), step.tail)
     return kernel, [value(step.output), value(x), *_rest(step)]
+
+
+def pool_kernel(node: Node) -> Callable[[Target, pool.Pool, Tail | None], Kernel]:
+    """The generator for a pooling node."""
+    return pool.max_pool if node.op == "max_pool2d" else pool.average_pool
 
 
 def _max_pool_gradient(c: Context, step: Fused) -> _Lowered:
     dy, x = step.node.inputs
     kernel = pool.max_pool_gradient(c.target, pool_of(step.node, c.shape(x)), step.tail)
     return kernel, [value(step.output), value(dy), value(x), *_rest(step)]
-
-
-def _average_pool(c: Context, step: Fused) -> _Lowered:
-    (x,) = step.node.inputs
-    kernel = pool.average_pool(c.target, pool_of(step.node, c.shape(x)), step.tail)
-    return kernel, [value(step.output), value(x), *_rest(step)]
 
 
 def _average_pool_gradient(c: Context, step: Fused) -> _Lowered:
@@ -306,9 +307,9 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
     "linear:dx": _to_input,
     "linear:dw": _to_weight,
     "linear:db": _to_bias,
-    "max_pool2d": _max_pool,
+    "max_pool2d": _pool,
     "max_pool2d:dx": _max_pool_gradient,
-    "avg_pool2d": _average_pool,
+    "avg_pool2d": _pool,
     "avg_pool2d:dx": _average_pool_gradient,
     "map": _map,
     "dropout": _dropout,

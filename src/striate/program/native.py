@@ -115,7 +115,7 @@ class NativeInference:
 
     def _program(self, outputs: tuple[str, ...], count: int) -> _Program:
         """The program for a batch: a few samples go with channels in lanes where that serves."""
-        few = count <= self.target.width // 2
+        few = count <= _few(self.target)
         key = (outputs, few)
         if key not in self._programs:
             plan = plan_channels(self.graph, self.target, outputs) if few else None
@@ -130,13 +130,17 @@ class NativeInference:
     def _run(
         self, x: NDArray[Any], parameters: Mapping[str, Any], outputs: tuple[str, ...]
     ) -> list[Float32]:
-        if x.shape[1:] != self.input.shape or x.ndim == len(self.input.shape):
-            require_images("inference", x, self.input.shape)
+        require_images("inference", x, self.input.shape)
         count = len(x)
         if not count:
             return [np.empty((0, *self.graph.nodes[o].shape), np.float32) for o in outputs]
         with self._lock:
             return self._program(outputs, count).run(x, count, parameters)
+
+
+def _few(target: Target) -> int:
+    """The most samples that go with channels in lanes: more fill a vector well enough."""
+    return target.width // 2
 
 
 class _Program:
@@ -214,7 +218,7 @@ class _SampleProgram(_Program):
 
     def __init__(self, plan: InferencePlan, graph: Graph, target: Target) -> None:
         super().__init__(plan, graph, target)
-        most = max(target.width // 2, 1)
+        most = _few(target)
         self._images = np.zeros((most, *graph.inputs[0].shape), np.float32)
         self._outputs = [np.zeros((most, *s), np.float32) for s in self.shapes]
         self._loaded.set("images", _address(self._images))
@@ -231,15 +235,9 @@ class _SampleProgram(_Program):
 def _parameter(parameters: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Float32:
     given = parameter_of(parameters, name, shape)
     array = np.ascontiguousarray(given, np.float32)
-    return given if array is given or _same_memory(array, given) else array
-
-
-def _same_memory(array: Float32, given: Any) -> bool:
-    return (
-        isinstance(given, np.ndarray)
-        and given.shape == array.shape
-        and _address(array) == _address(given)
-    )
+    # A view of a memory map or of another subclass is no copy: the given array is used as it is.
+    shared = isinstance(given, np.ndarray) and np.may_share_memory(array, given)
+    return given if shared else array
 
 
 class NativeTraining:

@@ -20,13 +20,14 @@ from striate.kernels.layout import scatter_samples
 from striate.kernels.linear import batch_weight_gradient
 from striate.kernels.update import sum_pieces, update
 from striate.program.driver import (
-    LANE_FLOATS,
     PIECES,
     Items,
     Layout,
     TrainingPlan,
+    Work,
     inference_driver,
     training_driver,
+    workspace_floats,
 )
 from striate.program.fuse import Fused, Schedule, fuse
 from striate.program.lower import (
@@ -70,14 +71,19 @@ def plan_inference(graph: Graph, target: Target, outputs: Sequence[str]) -> Infe
     roots = [schedule.root[name] for name in outputs]
     lives = lives_of(calls, {source.name: -1}, dict.fromkeys(roots, len(calls)))
     arena = plan(lives, _sizes(graph, lives, target))
-    fields = ["workspaces", "shared", "samples", "images"]
-    fields += [f"output:{k}" for k in range(len(outputs))]
-    fields += [f"parameter:{p.name}" for p in graph.parameters]
-    layout = Layout(fields, local=arena.offsets, workspace=aligned(arena.size) + 16 + LANE_FLOATS)
+    layout = inference_layout(graph, outputs, arena)
     made = [(root, math.prod(graph.nodes[o].shape)) for root, o in zip(roots, outputs, strict=True)]
     read = (source.name, math.prod(source.shape))
     modules = inference_driver(target, layout, calls, read, made)
     return InferencePlan(modules, layout, tuple(outputs), arena)
+
+
+def inference_layout(graph: Graph, outputs: Sequence[str], arena: Arena) -> Layout:
+    """The context and workspace of an inference program."""
+    fields = ["workspaces", "shared", "samples", "images"]
+    fields += [f"output:{k}" for k in range(len(outputs))]
+    fields += [f"parameter:{p.name}" for p in graph.parameters]
+    return Layout(fields, local=arena.offsets, workspace=workspace_floats(arena.size))
 
 
 def _resolve(calls: Iterable[Call], schedule: Schedule) -> list[Call]:
@@ -163,6 +169,7 @@ class TrainingPlanner:
         late = set(self.deferred.values())
         by_piece = [n for n in shapes if n in self.parts and n not in late]
         places, at = {}, 0
+        self.piece_floats = 0
         for name in [*by_piece, *(n for n in shapes if n in late)]:
             places[name] = ParameterPlace(at, shapes[name])
             at += aligned(math.prod(shapes[name]))
@@ -174,8 +181,6 @@ class TrainingPlanner:
                 at += aligned(math.prod(shapes[name]))
         self.arena_floats = at
         return {name: places[name] for name in shapes}
-
-    piece_floats: int = 0
 
     def plan(self) -> TrainingProgram:
         schedule = fuse(self.graph, _ALIASES)
@@ -233,7 +238,7 @@ class TrainingPlanner:
             fields,
             arena.offsets,
             whole,
-            aligned(arena.size) + 16 + LANE_FLOATS,
+            workspace_floats(arena.size),
             {p: self.places[p].offset for p in self.places},
             self.piece_floats,
         )
@@ -248,7 +253,7 @@ class TrainingPlanner:
             calls.append(Call(kernel, (Slot("rows", x), Slot("value", x)), step))
         return calls
 
-    def _update(self, start: int, step: int, total: int) -> tuple[object, tuple[Slot, ...]]:
+    def _update(self, start: int, step: int, total: int) -> Work:
         """The update of parameters start + k·step …, `total` floats in all."""
         arenas = ["p", "g", *(f"state:{s}" for s in self.rule.state)]
         slots = [Slot("arena", name, start, step) for name in arenas]
@@ -274,7 +279,7 @@ class TrainingPlanner:
         step, total = conv.ROW_BLOCK * per, aligned(math.prod(place.shape))
         updated = self._update(place.offset, step, total)
         blocks = -(-place.shape[0] // conv.ROW_BLOCK)
-        return Items(blocks, ((kernel, slots), updated))  # type: ignore[arg-type]
+        return Items(blocks, ((kernel, slots), updated))
 
     def _piece_items(self) -> list[Items]:
         """Small gradients: summed over the pieces, then the update, in chunks."""
@@ -289,7 +294,7 @@ class TrainingPlanner:
             Slot("rest", number=total // self.target.width, step=_CHUNK // self.target.width),
         )
         work = ((sum_pieces(self.target), slots), self._update(0, _CHUNK, total))
-        return [Items(-(-total // _CHUNK), work)]  # type: ignore[arg-type]
+        return [Items(-(-total // _CHUNK), work)]
 
 
 def _parts(graph: Graph, name: str) -> list[str]:
