@@ -111,18 +111,32 @@ class DataSet:
                 f"split: expected a fraction between 0 and 1; got fraction={fraction}. "
                 "Pass e.g. 0.1 for a tenth."
             )
-        words = np.random.Philox(key=seed % 2**128).random_raw(len(self))
-        taken = np.zeros(len(self), bool)
-        for label in range(len(self.classes)):
-            members = np.flatnonzero(self.labels == label)
-            shuffled = members[np.argsort(words[members], kind="stable")]
-            taken[shuffled[: round(fraction * len(members))]] = True
+        taken = stratified(self.labels, fraction, seed)
         if taken.all() or not taken.any():
             raise OptionError(
                 f"split: expected two parts with samples; got fraction={fraction} of {len(self)} "
                 f"samples in {len(self.classes)} classes. Choose another fraction."
             )
         return self.subset(np.flatnonzero(~taken)), self.subset(np.flatnonzero(taken))
+
+
+def stratified(labels: NDArray[Any], fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which samples a split takes away: of each class its share, rounded.
+
+    Args:
+        labels: (n,), whole numbers.
+        fraction: the share to take.
+        seed: key of NumPy's Philox, whose raw words order the samples of a class.
+    Returns:
+        (n,), True where a sample is taken.
+    """
+    words = np.random.Philox(key=seed % 2**128).random_raw(len(labels))
+    taken = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        shuffled = members[np.argsort(words[members], kind="stable")]
+        taken[shuffled[: round(fraction * len(members))]] = True
+    return taken
 
 
 def as_dataset(data: Any, *, classes: Sequence[str] | None = None, name: str = "data") -> DataSet:

@@ -75,6 +75,21 @@ def unsupported(where: str, name: str, value: Any, instead: str) -> None:
         raise OptionError(f"{where}: {name}={value!r} is not supported. {instead}")
 
 
+def plain_loss(where: str, what: str, weight: Any, size_average: Any, reduce: Any) -> None:
+    """Refuse what torch's losses take and ours do not; `what` is what a weight would be for."""
+    unsupported(where, "weight", weight, f"Every {what} weighs 1.")
+    unsupported(where, "size_average", size_average, "Write reduction='mean' or 'sum'.")
+    unsupported(where, "reduce", reduce, "Write reduction='none'.")
+
+
+def plain_cross_entropy(where: str, ignore_index: int, label_smoothing: float) -> None:
+    """Refuse what torch's cross-entropy takes besides."""
+    if ignore_index != -100:
+        unsupported(where, "ignore_index", ignore_index, "Leave such samples out.")
+    if label_smoothing:
+        unsupported(where, "label_smoothing", label_smoothing, "Leave it at 0.")
+
+
 def check_kind(where: str, device: Any, dtype: Any) -> None:
     """Refuse any device but the CPU and any dtype but float32."""
     if device is not None and str(device) != "cpu":

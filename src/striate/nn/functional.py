@@ -21,6 +21,8 @@ from striate.nn.arguments import (
     both_sides,
     conv_padding,
     named_pair,
+    plain_cross_entropy,
+    plain_loss,
     probability,
     unsupported,
     whole,
@@ -433,13 +435,8 @@ def cross_entropy(
     """
     where = "cross_entropy"
     _no_symbols(where, input, target)
-    unsupported(where, "weight", weight, "Every class weighs 1.")
-    unsupported(where, "size_average", size_average, "Write reduction='mean' or 'sum'.")
-    unsupported(where, "reduce", reduce, "Write reduction='none'.")
-    if ignore_index != -100:
-        unsupported(where, "ignore_index", ignore_index, "Leave such samples out.")
-    if label_smoothing:
-        unsupported(where, "label_smoothing", label_smoothing, "Leave it at 0.")
+    plain_loss(where, "class", weight, size_average, reduce)
+    plain_cross_entropy(where, ignore_index, label_smoothing)
     logits, labels = as_batch(input, where), np.asarray(target)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise OptionError(
@@ -471,9 +468,7 @@ def mse_loss(
     """
     where = "mse_loss"
     _no_symbols(where, input, target)
-    unsupported(where, "weight", weight, "Every element weighs 1.")
-    unsupported(where, "size_average", size_average, "Write reduction='mean' or 'sum'.")
-    unsupported(where, "reduce", reduce, "Write reduction='none'.")
+    plain_loss(where, "element", weight, size_average, reduce)
     x, t = as_batch(input, where), as_batch(target, where)
     if x.shape != t.shape:
         raise ShapeError(

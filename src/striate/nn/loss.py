@@ -6,7 +6,7 @@ from typing import Any
 
 from striate.errors import OptionError
 from striate.nn import functional as F
-from striate.nn.arguments import unsupported
+from striate.nn.arguments import plain_cross_entropy, plain_loss
 from striate.nn.module import Module
 
 
@@ -48,14 +48,8 @@ class CrossEntropyLoss(_Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
-        where = "CrossEntropyLoss"
-        unsupported(where, "weight", weight, "Every class weighs 1.")
-        unsupported(where, "size_average", size_average, "Write reduction='mean' or 'sum'.")
-        unsupported(where, "reduce", reduce, "Write reduction='none'.")
-        if ignore_index != -100:
-            unsupported(where, "ignore_index", ignore_index, "Leave such samples out.")
-        if label_smoothing:
-            unsupported(where, "label_smoothing", label_smoothing, "Leave it at 0.")
+        plain_loss("CrossEntropyLoss", "class", weight, size_average, reduce)
+        plain_cross_entropy("CrossEntropyLoss", ignore_index, label_smoothing)
 
     def forward(self, input: Any, target: Any) -> Any:
         """The loss of logits (n, classes) for labels (n,)."""
@@ -78,8 +72,7 @@ class MSELoss(_Loss):
         self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction)
-        unsupported("MSELoss", "size_average", size_average, "Write reduction='mean' or 'sum'.")
-        unsupported("MSELoss", "reduce", reduce, "Write reduction='none'.")
+        plain_loss("MSELoss", "element", None, size_average, reduce)
 
     def forward(self, input: Any, target: Any) -> Any:
         """The loss of a prediction (n, …) for a target of the same shape."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.dataset import stratified
 from striate.errors import OptionError
 
 Index = NDArray[np.int64]
@@ -57,14 +58,9 @@ def split(targets: NDArray[np.generic], fraction: float, seed: int) -> tuple[Ind
             "Use 0.1 for a tenth, or give a data set."
         )
     samples = len(targets)
-    words = np.random.Philox(key=[seed, 0]).random_raw(samples)
     labelled = targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
     classes = targets if labelled else np.zeros(samples, np.int64)
-    off = np.zeros(samples, bool)
-    for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
-        shuffled = members[np.argsort(words[members], kind="stable")]
-        off[shuffled[: round(fraction * len(members))]] = True
+    off = stratified(classes, fraction, seed)
     if off.all() or not off.any():
         raise OptionError(
             f"validation: expected two parts with samples; got validation={fraction:g} of "
