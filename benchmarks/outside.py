@@ -11,18 +11,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.problems import Problem
 from benchmarks.result import Result, Row
+from striate.measure import peers
 
 ROOT = Path(__file__).parents[1]
 
 
+# What `python -m benchmarks` sets for itself, see there; processes measured here run without.
+OWN_SETTINGS = {
+    "MALLOC_MMAP_THRESHOLD_": "2000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
 def _environment() -> dict[str, str]:
     """This process's, with Python's compiled modules kept on disk as an ordinary user has them."""
-    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    left_out = {"PYTHONDONTWRITEBYTECODE", *OWN_SETTINGS}
+    return {k: v for k, v in os.environ.items() if k not in left_out}
 
 
 def _python(code: str, *arguments: str, cache: str | None = None) -> tuple[float, str]:
@@ -33,6 +44,7 @@ def _python(code: str, *arguments: str, cache: str | None = None) -> tuple[float
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
@@ -112,13 +124,14 @@ import json, sys, time
 import numpy as np
 import striate as st
 from striate.program import build_training
-name, batch = sys.argv[1], int(sys.argv[2])
+name, batch, mode = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 net = st.models.build(name).eval()
-images = np.zeros((batch, 1, 28, 28), np.float32)
+shape = st.models.usual_input(name)
+images = np.zeros((batch, *shape), np.float32)
 start = time.perf_counter()
-graph = net.to_graph((1, 28, 28))
-build_training(graph, loss="cross_entropy", rule=st.optim.SGD(0.01, momentum=0.9).rule())
-trained = time.perf_counter()
+if mode == "both":
+    graph = net.to_graph(shape)
+    build_training(graph, loss="cross_entropy", rule=st.optim.SGD(0.01, momentum=0.9).rule())
 net(images)
 inferred = time.perf_counter()
 net(images[:1])
@@ -127,11 +140,15 @@ print(json.dumps([inferred - start, time.perf_counter() - inferred]))
 
 
 def _compile(problem: Problem, quick: bool) -> Result:
-    """Training and inference programs, ready to run: from an empty cache, then from a full one."""
+    """Training and inference programs, ready to run: from an empty cache, then from a full one.
+
+    With mode=inference only that, its first run included.
+    """
+    mode = problem.settings.get("mode", "both")
     empty, full, single_empty, single_full = [], [], [], []
     for _ in range(1 if quick else 5):
         with tempfile.TemporaryDirectory() as folder:
-            arguments = (problem.name, str(problem.batch))
+            arguments = (problem.name, str(problem.batch), mode)
             both, single = json.loads(_python(_COMPILE, *arguments, cache=folder)[1])
             empty.append(both)
             single_empty.append(single)
@@ -142,9 +159,12 @@ def _compile(problem: Problem, quick: bool) -> Result:
     rows = [
         _row("empty cache", empty, problem.number("goal")),
         _row("from disk", full, problem.number("cached")),
-        _row("single images too, empty cache", single_empty, note="in addition"),
-        _row("single images too, from disk", single_full, note="in addition"),
     ]
+    if problem.batch > 1:
+        rows += [
+            _row("single images too, empty cache", single_empty, note="in addition"),
+            _row("single images too, from disk", single_full, note="in addition"),
+        ]
     return Result(problem, rows)
 
 
@@ -179,6 +199,8 @@ def _memory(problem: Problem, quick: bool) -> Result:
     """The most memory that a training process ever held, less the arrays that it trains on."""
     if not Path("/proc/self/status").exists():
         return Result(problem, [Row("peak", note="not measured: needs Linux's /proc")])
+    if "share" in problem.settings:
+        return _memory_share(problem, quick)
     data = problem.settings["data"]
     made = not _has(data)
     arguments = (problem.name, "made" if made else data, problem.settings["batch"])
@@ -197,6 +219,48 @@ def _memory(problem: Problem, quick: bool) -> Result:
         note=f"{note}; Python, NumPy and loading the data included",
     )
     return Result(problem, [row])
+
+
+_STEPS = """
+import json, sys
+import numpy as np
+from benchmarks import inside
+from striate.measure import peers
+who, name, batch, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+_, graph, weights = inside.network(name, training=True)
+images, labels = inside.sample_images(graph, batch * steps)
+if who == "striate":
+    made = inside.OwnTraining(graph, weights, images, labels, batch)
+else:
+    made = peers.TorchTraining(graph, weights, images, labels, batch, who.endswith("last"))
+del weights
+made.run()
+with open("/proc/self/status") as file:
+    print(json.dumps(next(int(l.split()[1]) * 1024 for l in file if l.startswith("VmHWM:"))))
+"""
+
+
+def _memory_share(problem: Problem, quick: bool) -> Result:
+    """The most memory of processes that train some steps: ours, and torch's as a yardstick."""
+    names = ["striate"]
+    if "torch" in peers.versions():
+        names += ["torch", "torch channels_last"]
+    peaks = {}
+    for name in names:
+        arguments = (name, problem.name, problem.settings["batch"], "2" if quick else "5")
+        runs = [float(json.loads(_python(_STEPS, *arguments)[1])) for _ in range(1 if quick else 3)]
+        peaks[name] = statistics.median(runs) / 1e6
+    share = problem.number("share")
+    others = [peak for name, peak in peaks.items() if name != "striate"]
+    goal = None if share is None or not others else share * min(others)
+    rows = [Row(name, value=peak, unit="MB") for name, peak in peaks.items()]
+    rows[0] = replace(
+        rows[0],
+        goal=goal,
+        reached=None if goal is None else peaks["striate"] <= goal,
+        note=f"{peaks['striate'] / min(others):.2f} of torch's" if others else "",
+    )
+    return Result(problem, rows, [] if others else ["torch"])
 
 
 def _has(data: str) -> bool:
@@ -274,8 +338,8 @@ def machine() -> Mapping[str, Any]:
     import platform
     from importlib import metadata
 
-    from benchmarks import peers
     from striate.codegen.targets import current_target
+    from striate.measure.machine import memory_speed
     from striate.settings import available_cores
 
     cpu = platform.processor() or platform.machine()
@@ -295,5 +359,6 @@ def machine() -> Mapping[str, Any]:
             **peers.versions(),
         },
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "memory_gbytes": memory_speed(1),
         "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }

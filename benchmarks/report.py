@@ -7,84 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import layer_tables, problems, roofline
 from benchmarks.result import OURS, Result, Row
+from benchmarks.text import (
+    goal_text,
+    is_race,
+    quantity,
+    reached,
+    reached_text,
+    time_text,
+    title,
+    verdict,
+)
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
+PICTURE = ROOT / "docs" / "images" / "roofline.png"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
-
-
-# ---- numbers as text ----
-
-
-def time_text(seconds: float | None) -> str:
-    """A time in a fitting unit.
-
-    >>> time_text(0.00123), time_text(12.0), time_text(3.4e-5)
-    ('1.23 ms', '12.0 s', '34.0 µs')
-    """
-    if seconds is None:
-        return "–"
-    if seconds < 0:
-        return f"−{time_text(-seconds)}"
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size or unit == "µs":
-            number = seconds / size
-            return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"
-    return "–"
-
-
-def quantity(row: Row) -> str:
-    """A row's median, with its unit."""
-    if row.value is not None:
-        digits = 2 if row.unit == "%" else 0
-        return f"{row.value:.{digits}f} {row.unit}"
-    return time_text(row.seconds) if row.seconds is not None else "–"
-
-
-def goal_text(row: Row) -> str:
-    """What a row was to reach."""
-    if row.goal is None:
-        return "–"
-    if row.value is not None:
-        sign = "≥" if row.unit == "%" else "≤"
-        return f"{sign} {row.goal:g} {row.unit}"
-    return f"≤ {time_text(row.goal)}"
-
-
-def reached_text(reached: bool | None) -> str:
-    return {True: "yes", False: "**no**", None: "–"}[reached]
-
-
-def title(result: Result) -> str:
-    """A case in words."""
-    p = result.problem
-    threads = (
-        f"{p.threads} thread" + ("s" if p.threads > 1 else "") if "threads" in p.settings else ""
-    )
-    names = {"lenet5": "LeNet-5"}
-    name = names.get(p.name, p.name)
-    return {
-        "training": f"{name}, training step, batch {p.settings.get('batch')}, {threads}",
-        "inference": f"{name}, inference, batch {p.settings.get('batch')}, {threads}",
-        "latency": f"{name}, one image, {threads}",
-        "import": "`import striate`",
-        "compile": f"machine code of {name}, training and inference",
-        "memory": f"memory of training {name}, batch {p.settings.get('batch')}",
-        "whole": f"`striate {' '.join(p.command)}`",
-    }[p.kind]
-
-
-def is_race(result: Result) -> bool:
-    return result.problem.kind in ("training", "inference", "latency")
-
-
-def reached(result: Result) -> bool | None:
-    """Whether the goal of a race is reached."""
-    goal = result.problem.number("goal")
-    return None if goal is None or result.ratio is None else result.ratio >= goal
 
 
 # ---- the terminal ----
@@ -106,7 +47,7 @@ def show(result: Result) -> None:
         table.add_row(row.name, *(_race_cells(row) if race else _other_cells(row)))
     console.print(table)
     if race:
-        console.print(_verdict(result))
+        console.print(verdict(result), highlight=False)
     console.print()
 
 
@@ -122,26 +63,55 @@ def _other_cells(row: Row) -> tuple[str, ...]:
     return quantity(row), time_text(row.fastest), goal_text(row), mark + row.note
 
 
-def _verdict(result: Result) -> str:
-    goal = result.problem.number("goal")
-    if result.ratio is None or result.best_rival is None:
-        return "no peer to compare with: " + ", ".join(result.absent or ["none was right"])
-    text = f"{result.ratio:.2f}× the speed of {result.best_rival.name}"
-    if goal is not None:
-        text += f" (to reach: {goal:g}×: {'reached' if reached(result) else 'not reached'})"
-    if result.absent:
-        text += f"; not installed: {', '.join(result.absent)}"
-    return f"{text}; peak {result.extra['peak_gflops']:.0f} GFLOP/s"
-
-
 # ---- files ----
 
 
-def write(results: Sequence[Result], machine: dict[str, Any]) -> None:
-    """Write results.json, the page of the documentation, and the README's table."""
+def write(
+    results: Sequence[Result],
+    machine: dict[str, Any],
+    merge: bool = False,
+    file: Path = RESULTS,
+) -> None:
+    """Write a file of results, the page of the documentation, the picture, and the README's table.
+
+    Args:
+        results: what was measured.
+        machine: on what.
+        merge: keep the earlier results of cases that were not measured now.
+        file: results.json, or that of a narrower target.
+    """
+    if merge and file.exists():
+        results = merged(read(file)[0], results)
     data = {"machine": machine, "cases": [r.to_json() for r in results]}
-    RESULTS.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    PAGE.write_text(page(results, machine), encoding="utf-8")
+    file.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    rewrite()
+
+
+def narrower(target: str) -> Path:
+    """The file of the results for a target narrower than the machine's own."""
+    return RESULTS.with_name(f"results-{target}.json")
+
+
+def read(file: Path = RESULTS) -> tuple[list[Result], dict[str, Any]]:
+    """The results that a file holds, and the machine."""
+    data = json.loads(file.read_text(encoding="utf-8"))
+    return [Result.from_json(case) for case in data["cases"]], data["machine"]
+
+
+def merged(earlier: Sequence[Result], new: Sequence[Result]) -> list[Result]:
+    """The new results and those earlier ones whose cases still exist, in the file's order."""
+    found = {str(r.problem): r for r in (*earlier, *new)}
+    known = [str(p) for p in problems.load()]
+    return [found[case] for case in known if case in found]
+
+
+def rewrite() -> None:
+    """Write the page, the picture and the README's table from results.json."""
+    results, machine = read()
+    others = [read(file) for file in sorted(RESULTS.parent.glob("results-*.json"))]
+    PAGE.write_text(page(results, machine, others), encoding="utf-8")
+    if layer_tables.layers_of(results):
+        roofline.draw(results, machine, PICTURE)
     text = README.read_text(encoding="utf-8")
     README.write_text(between(text, readme_table(results, machine)), encoding="utf-8")
 
@@ -172,6 +142,14 @@ def readme_table(results: Sequence[Result], machine: dict[str, Any]) -> str:
     ]
     for result in results:
         lines += _short_rows(result)
+    if layer_tables.layers_of(results):
+        lines += ["", *layer_tables.summary_table(results)]
+        lines += [
+            "",
+            "For kinds of layers: the speed of the fastest peer (torch in both memory formats, "
+            "ONNX Runtime, OpenVINO) times over, median (lowest … highest), and how many layers "
+            "reach what they were to reach. Each layer is on the page of benchmarks.",
+        ]
     lines += [
         "",
         "“Of peak” is the share of this machine's speed at multiply-adds alone, measured in the "
@@ -183,6 +161,8 @@ def readme_table(results: Sequence[Result], machine: dict[str, Any]) -> str:
 
 
 def _short_rows(result: Result) -> list[str]:
+    if result.problem.kind == "layer":
+        return []
     return [_race_row(result)] if is_race(result) else _other_rows(result)
 
 
@@ -219,15 +199,33 @@ def _other_rows(result: Result) -> list[str]:
     ]
 
 
-def page(results: Sequence[Result], machine: dict[str, Any]) -> str:
-    """The page of the documentation."""
+Measured = tuple[Sequence[Result], dict[str, Any]]
+
+
+def page(
+    results: Sequence[Result], machine: dict[str, Any], others: Sequence[Measured] = ()
+) -> str:
+    """The page of the documentation.
+
+    Args:
+        results: of the machine's own target.
+        machine: what they were measured on.
+        others: results of narrower targets.
+    """
     parts = [PAGE_HEAD.format(machine=_machine_text(machine))]
     for result in results:
+        if result.problem.kind == "layer":
+            continue
         parts.append(f"## {title(result)}\n")
         parts.append("\n".join(_page_table(result)) + "\n")
         if is_race(result):
-            verdict = _verdict(result)
-            parts.append(verdict[0].upper() + verdict[1:] + ".\n")
+            said = verdict(result)
+            parts.append(said[0].upper() + said[1:] + ".\n")
+    parts += layer_tables.page_sections(results)
+    parts += layer_tables.direct_section(results)
+    for found, limited in others:
+        parts.append(NARROWER.format(target=limited["target"], machine=_machine_text(limited)))
+        parts.append("\n".join(layer_tables.summary_table(found)) + "\n")
     return "\n".join(parts)
 
 
@@ -258,6 +256,12 @@ def _page_table(result: Result) -> list[str]:
     return lines
 
 
+NARROWER = """\
+## Layers on {target}
+
+Ours limited to {target}, torch to the same vectors (`ONEDNN_MAX_CPU_ISA`, `ATEN_CPU_CAPABILITY`);
+the other peers cannot be limited and are left out. Measured on {machine}.
+"""
 PAGE_HEAD = """\
 # Benchmarks
 
@@ -269,9 +273,11 @@ Measured on {machine}.
 
 How:
 
-- **Correct first.** What each contender computes is compared with the float64 reference; "error" is
-  the largest difference as a share of the largest number (for training: of any parameter after
-  three steps). One above 1e-4 is not timed.
+- **Correct first.** What each contender computes is compared with float64 (our reference; for large
+  networks and layers torch's, which the tests compare with ours); "error" is the largest difference
+  as a share of the largest number. One above 1e-4 is not timed. For training it is the error of any
+  parameter's change by three steps (one where a step is large; without dropout), at most 5e-2: the
+  rounding of float32 turns a ReLU or moves a maximum now and then, so torch's own is as large.
 - **Side by side.** All contenders run in one process on the same number of threads, in turn, for
   many short rounds; a turn is a pause, an untimed call, then the timed calls. The table has
   medians; the ratio is that of the medians. A busy neighbour meets all of them alike.
@@ -279,7 +285,13 @@ How:
   cross-entropy, backward, and SGD with momentum. torch gets its batches cut and laid out before
   the clock starts, and is timed in both memory formats; striate gathers its batches inside the
   timed call, many steps a call, as `fit` does. ONNX Runtime and OpenVINO get a model of a fixed
-  batch size.
+  batch size and fold batch norm themselves; ours does so in `freeze`. torch's networks are written
+  from the same graph: one function after the other, activations and additions in place.
+  "torch frozen" is traced, frozen and optimised for inference; "torch compiled" is torch.compile
+  (frozen for inference); one that failed or took longer than two minutes to compile is named.
+- **Memory that stays.** torch takes fresh memory for each result. So that no contender pays for new
+  pages at every call, the process keeps what it has freed (`MALLOC_TRIM_THRESHOLD_`,
+  `MALLOC_MMAP_THRESHOLD_`).
 - **Peak** is the speed of a loop of multiply-adds and nothing else, generated like every kernel,
   measured on the same threads in the same rounds. GFLOP/s count a multiply-add as two, layers only.
 - Imports, compilations, memory and whole commands are measured in fresh processes. `whole` cases

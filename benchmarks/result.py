@@ -8,6 +8,13 @@ from typing import Any
 from benchmarks.problems import Problem
 
 OURS = "striate"
+EXTRA = (
+    "best_of_peak",
+    "peak_gflops",
+    "copy_gbytes",
+    "gflop",
+    "mbytes",
+)  # further numbers of a case
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,8 @@ class Row:
         error: largest difference from the float64 reference, as a share of the largest number.
         gflops: 10⁹ multiplications and additions a second.
         percent_of_peak: of the speed of the multiply-add loop in the same rounds.
+        percent_of_bandwidth: the bytes that it must move at least, as a share of the speed of a
+            copy of as many bytes in the same rounds.
         value: a quantity that is no time.
         unit: its unit.
         goal: what it is to reach; `reached` says whether it did.
@@ -35,6 +44,7 @@ class Row:
     error: float | None = None
     gflops: float | None = None
     percent_of_peak: float | None = None
+    percent_of_bandwidth: float | None = None
     value: float | None = None
     unit: str = ""
     goal: float | None = None
@@ -98,5 +108,5 @@ class Result:
     def from_json(cls, data: dict[str, Any]) -> Result:
         """The result that `to_json` gave."""
         problem = Problem(data["kind"], data["name"], data["settings"], tuple(data["command"]))
-        extra = {k: data[k] for k in ("peak_gflops", "gflop") if k in data}
+        extra = {k: data[k] for k in EXTRA if k in data}
         return cls(problem, [Row(**row) for row in data["rows"]], data["absent"], extra)

@@ -20,6 +20,7 @@ PUBLIC = [
     "explain",
     "fit",
     "formats",
+    "freeze",
     "get_num_threads",
     "inspect",
     "load",
@@ -34,14 +35,26 @@ PUBLIC = [
     "summary",
 ]
 LAYERS = [
+    "GELU",
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
     "GraphModule",
+    "Hardsigmoid",
+    "Hardswish",
     "Identity",
+    "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MSELoss",
     "MaxPool2d",
     "Module",
@@ -49,9 +62,11 @@ LAYERS = [
     "ModuleList",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "Scalar",
     "ScaledTanh",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
     "Tanh",
@@ -60,22 +75,34 @@ LAYERS = [
     "scalar",
 ]
 FUNCTIONS = [
+    "adaptive_avg_pool2d",
     "add",
     "avg_pool2d",
+    "batch_norm",
     "cat",
     "concat",
+    "conv1d",
     "conv2d",
+    "conv3d",
+    "conv_transpose2d",
     "cross_entropy",
     "dropout",
     "flatten",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "leaky_relu",
     "linear",
+    "local_response_norm",
     "max_pool2d",
     "mse_loss",
     "mul",
     "relu",
+    "relu6",
     "scalar",
     "scaled_tanh",
     "sigmoid",
+    "silu",
     "softmax",
     "tanh",
 ]
@@ -97,7 +124,7 @@ HEAVY = (
 def test_pinned_names():
     assert st.__all__ == PUBLIC
     assert nn.__all__ == LAYERS
-    assert models.__all__ == ["MODELS", "LeNet5", "build", "lenet5"]
+    assert set(models.__all__) > {"MODELS", "build", "usual_input", *models.MODELS}
     assert functional.__all__ == FUNCTIONS
     assert scalar.__all__ == sorted(scalar.__all__)
     assert len(init.__all__) == 10

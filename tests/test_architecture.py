@@ -21,7 +21,7 @@ FLOORS = [
     {"plot"},
     {"models"},
     {"train"},
-    {"inspect", "data", "optim", "formats"},
+    {"inspect", "data", "optim", "formats", "measure"},
     {"nn"},
     {"program"},
     {"kernels"},

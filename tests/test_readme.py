@@ -52,11 +52,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_example_is_the_file() -> None:
-    example = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
-    (shown,) = [body for language, body in BLOCK.findall(README) if language == "python"]
-    assert shown == example
-    assert len(example.splitlines()) <= 20
+def test_the_examples_are_the_files() -> None:
+    shown = [body for language, body in BLOCK.findall(README) if language == "python"]
+    for body, name in zip(shown, ("quickstart.py", "classic_network.py"), strict=True):
+        assert body == (ROOT / "examples" / name).read_text(encoding="utf-8")
+        assert len(body.splitlines()) <= 20
 
 
 @pytest.mark.parametrize("line", INSTALLING)

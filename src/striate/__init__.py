@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from striate.inspect.explain import explain
     from striate.inspect.summary import summary
     from striate.nn import scalar
+    from striate.nn.frozen import freeze
     from striate.settings import get_num_threads, manual_seed, set_num_threads
     from striate.train.fit import fit
 
@@ -37,6 +38,7 @@ __all__ = [
     "explain",
     "fit",
     "formats",
+    "freeze",
     "get_num_threads",
     "inspect",
     "load",
@@ -56,6 +58,7 @@ _HOMES = {
     "Graph": "striate.graph.graph",
     "explain": "striate.inspect.explain",
     "fit": "striate.train.fit",
+    "freeze": "striate.nn.frozen",
     "get_num_threads": "striate.settings",
     "load": "striate.formats.model_file",
     "manual_seed": "striate.settings",

@@ -26,12 +26,27 @@ def pair(value: int | Sequence[int], name: str, least: int = 0) -> tuple[int, in
     >>> pair(3, "kernel_size"), pair((1, 2), "stride", least=1)
     ((3, 3), (1, 2))
     """
-    parts = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(parts) != 2 or not all(map(_whole, parts)):
-        raise OptionError(f"{name}: expected a whole number or two of them; got {value!r}.")
+    height, width = several(value, 2, name, least)
+    return height, width
+
+
+def several(value: int | Sequence[int], count: int, name: str, least: int = 0) -> tuple[int, ...]:
+    """`count` whole numbers, one for each axis of space, from one number or from `count`.
+
+    Raises:
+        OptionError: another count, no whole numbers, or one is below `least`.
+
+    >>> several(3, 1, "kernel_size"), several(2, 3, "stride")
+    ((3,), (2, 2, 2))
+    """
+    parts = tuple(value) if isinstance(value, Sequence) else (value,) * count
+    if len(parts) != count or not all(map(_whole, parts)):
+        some = {1: "a whole number", 2: "a whole number or two of them"}
+        expected = some.get(count, f"a whole number or {count} of them")
+        raise OptionError(f"{name}: expected {expected}; got {value!r}.")
     if min(parts) < least:
         raise OptionError(f"{name}: expected at least {least}; got {value!r}.")
-    return int(parts[0]), int(parts[1])
+    return tuple(int(k) for k in parts)
 
 
 def _whole(value: object) -> bool:

@@ -47,7 +47,7 @@ def test_version(cli):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trane"], "no such command 'trane'. Did you mean 'train'?"),
+        (["trane"], "no such command 'trane'. Did you mean 'train', 'tune'?"),
         (["train", "--epoch", "3"], "no such option: --epoch. Did you mean '--epochs'?"),
         (["evaluate", "m", "--bach-size", "3"], "Did you mean '--batch-size'?"),
         (["--versoin"], "Did you mean '--version'?"),
@@ -94,7 +94,7 @@ def test_failures_of_the_system(cli, monkeypatch, raised, code, message):
     def fail(*_):
         raise raised
 
-    monkeypatch.setattr(summary, "_shape", fail)
+    monkeypatch.setattr(summary, "shape_option", fail)
     monkeypatch.setattr(failures, "_silence_stdout", lambda: None)
     answer = cli("summary", "lenet5", "--input", "1,28,28")
     assert answer.code == code
@@ -106,7 +106,7 @@ def test_ctrl_c_in_a_command_without_a_word_of_its_own(cli, monkeypatch):
     def press(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(summary, "_shape", press)
+    monkeypatch.setattr(summary, "shape_option", press)
     monkeypatch.setattr(failures, "_clear_handler", lambda: None)
     answer = cli("summary", "lenet5", "--input", "1,28,28")
     assert (answer.code, answer.err) == (130, "\ninterrupted.\n")

@@ -64,6 +64,58 @@ def _conv_cases() -> dict[str, Case]:
     }
 
 
+def transposed(
+    stride: Any, padding: Any, more: Any = (0, 0), dilation: Any = (1, 1), groups: int = 1
+) -> dict[str, Any]:
+    return {**conv(stride, padding, dilation, groups), "output_padding": list(more)}
+
+
+def _more_conv_cases() -> dict[str, Case]:
+    one, op = ((1, 1), (1, 1)), "conv_transpose2d"
+    return {
+        "conv of sequences": (
+            "conv1d",
+            conv((1,), ((0, 0),), (1,)),
+            _normal((2, 3, 7), (4, 3, 3), (4,)),
+        ),
+        "conv of sequences, groups": (
+            "conv1d",
+            conv((2,), ((1, 2),), (2,), groups=2),
+            _normal((2, 4, 9), (6, 2, 3)),
+        ),
+        "conv of volumes": (
+            "conv3d",
+            conv((1, 2, 1), ((1, 1), (0, 1), (0, 0)), (1, 1, 2)),
+            _normal((2, 2, 4, 5, 6), (3, 2, 2, 3, 2), (3,)),
+        ),
+        "conv of volumes, depthwise": (
+            "conv3d",
+            conv((1, 1, 1), ((0, 0),) * 3, (1, 1, 1), groups=2),
+            _normal((1, 2, 3, 3, 4), (2, 1, 2, 2, 2)),
+        ),
+        "transposed conv": (
+            op,
+            transposed((2, 2), ((0, 0), (0, 0))),
+            _normal((2, 3, 3, 4), (3, 4, 2, 2), (4,)),
+        ),
+        "transposed conv overlapping": (
+            op,
+            transposed((2, 3), one, (1, 2)),
+            _normal((2, 2, 4, 3), (2, 3, 3, 4)),
+        ),
+        "transposed conv dilation": (
+            op,
+            transposed((1, 2), one, (0, 1), (2, 1)),
+            _normal((2, 2, 4, 3), (2, 3, 3, 2), (3,)),
+        ),
+        "transposed conv groups": (
+            op,
+            transposed((2, 1), one, (1, 0), groups=2),
+            _normal((2, 4, 3, 4), (4, 3, 3, 3), (6,)),
+        ),
+    }
+
+
 def _pool_cases() -> dict[str, Case]:
     return {
         "max pool": ("max_pool2d", pool((2, 2), (2, 2), dilation=[1, 1]), _normal((2, 3, 6, 7))),
@@ -90,6 +142,32 @@ def _pool_cases() -> dict[str, Case]:
     }
 
 
+def _norm_cases() -> dict[str, Case]:
+    found: dict[str, Case] = {}
+    for op in ("batch_norm", "batch_norm_training"):
+        for shape in ((5, 3), (4, 3, 7), (2, 3, 4, 5), (2, 2, 3, 2, 4)):
+            x, w, b, mean, var = _normal(shape, *[(shape[1],)] * 4)
+            settings = {"eps": 1e-3, "momentum": 0.1}
+            found[f"{op} of {len(shape)} axes"] = (op, settings, [x, w, b, mean, var**2 + 0.5])
+    response = {"size": 3, "alpha": 0.5, "beta": 0.75, "k": 1.0}
+    found["response norm"] = ("local_response_norm", response, _normal((2, 5, 3, 4)))
+    wide = {"size": 4, "alpha": 0.3, "beta": 0.5, "k": 2.0}
+    found["response norm, wide"] = ("local_response_norm", wide, _normal((2, 3, 4)))
+    return found
+
+
+def _adaptive_cases() -> dict[str, Case]:
+    sizes = {"even": (2, 3), "uneven": (3, 4), "one": (1, 1), "whole": (6, 6), "more": (8, 2)}
+    return {
+        f"adaptive pool {name}": (
+            "adaptive_avg_pool2d",
+            {"output": list(size)},
+            _normal((2, 3, 6, 6 if name in ("whole", "even") else 5)),
+        )
+        for name, size in sizes.items()
+    }
+
+
 def _other_cases() -> dict[str, Case]:
     x, y = Var("x"), Var("y")
     elu = map_attributes(where(x > 0, x, exp(x) - 1))
@@ -110,7 +188,14 @@ def _other_cases() -> dict[str, Case]:
     }
 
 
-CASES: dict[str, Case] = {**_conv_cases(), **_pool_cases(), **_other_cases()}
+CASES: dict[str, Case] = {
+    **_conv_cases(),
+    **_more_conv_cases(),
+    **_pool_cases(),
+    **_adaptive_cases(),
+    **_norm_cases(),
+    **_other_cases(),
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -210,3 +210,21 @@ def test_faults_are_told() -> None:
         formula.region("z", (0, 0, 0, 0))
     with pytest.raises(OptionError, match="no free scalar; got a"):
         Formula.infer((I,), X[I] * Var("a"), {"x": (2,)}).reference(x=[1, 2])
+
+
+def test_an_index_that_is_divided() -> None:
+    """`x[(i − p)/2]` spreads x out and fills the gaps with zeros."""
+    i, p = axes("i p")
+    index = (i - p + 1) // 2
+    assert str(index) == "(i-p+1)/2" and not index.affine and index.axis is None
+    assert index.at({"i": 4, "p": 1}) == 2 and index.at({"i": 4, "p": 0}) == -1
+    assert index.at({"i": np.array([0, 1, 2]), "p": 1}).tolist() == [0, -1, 1]
+    body = Sum((p,), Tensor("x")[index] * Tensor("w")[p])
+    spread = Formula((i,), body, {"i": 6, "p": 3}, {"x": (3,), "w": (3,)})
+    x, w = [1.0, 10.0, 100.0], [1.0, 2.0, 3.0]
+    assert spread.reference(x=x, w=w).tolist() == [2, 13, 20, 130, 200, 300]
+    assert spread.region("x", (4,)) == ((2, 2),)
+    assert spread.gradient(np.ones(6), x=x, w=w)["x"].tolist() == [5, 6, 6]
+    assert spread.explain((4,), x=x, w=w).value == 200
+    with pytest.raises(OptionError, match="an output index that counts every place once"):
+        Formula((i // 2,), body, {"i": 6, "p": 3}, {"x": (3,), "w": (3,)})

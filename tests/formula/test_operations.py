@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 
 from striate.errors import DataError, ModelError, OptionError, ShapeError
 from striate.formula.activation import map_attributes
+from striate.formula.norm import BatchNormTraining
 from striate.formula.operations import OPERATIONS, find_operation
 
 Case = tuple[str, dict[str, Any], list[NDArray[Any]]]
 CONV = {"stride": [1, 1], "padding": [[0, 0], [0, 0]], "dilation": [1, 1], "groups": 1}
+NORM = {"eps": 1e-5, "momentum": 0.1}
+CONV1 = {"stride": [1], "padding": [[0, 0]], "dilation": [1], "groups": 1}
+BACK = {**CONV, "stride": [2, 2], "output_padding": [0, 0]}
+RESPONSE = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
 POOL = {"kernel": [2, 2], "stride": [2, 2], "padding": [[0, 0], [0, 0]], "dilation": [1, 1]}
 
 
@@ -56,7 +61,18 @@ def test_the_gradient_is_the_slope(case: Case) -> None:
         assert (slope * direction).sum() == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
-LINEAR = {"conv2d": 2, "linear": 2, "avg_pool2d": 1, "concat": 3, "slice": 1, "reshape": 1}
+LINEAR = {
+    "adaptive_avg_pool2d": 1,
+    "conv1d": 2,
+    "conv2d": 2,
+    "conv3d": 2,
+    "conv_transpose2d": 2,
+    "linear": 2,
+    "avg_pool2d": 1,
+    "concat": 3,
+    "slice": 1,
+    "reshape": 1,
+}
 
 
 def test_adjoint_identity(case: Case) -> None:
@@ -66,7 +82,7 @@ def test_adjoint_identity(case: Case) -> None:
         pytest.skip("not linear in its inputs")
     operation, rng = find_operation(name), np.random.default_rng(2)
     whole = [rng.integers(-3, 4, a.shape).astype(float) for a in arrays]
-    if len(whole) == 3 and name in ("conv2d", "linear"):
+    if len(whole) == 3 and name != "concat":
         whole[2][:] = 0
     image = operation.reference(attributes, whole)
     v = rng.integers(-3, 4, image.shape).astype(float)
@@ -161,6 +177,66 @@ def test_softmax_and_cross_entropy_of_large_logits() -> None:
     assert np.allclose(slope, [[0.5, 0, -0.5], [1 / 6, -1 / 3, 1 / 6]])
 
 
+def test_a_transposed_convolution_is_the_gradient_of_a_convolution() -> None:
+    rng = np.random.default_rng(9)
+    settings = {"stride": [2, 3], "padding": [[1, 1], [2, 0]], "dilation": [2, 1], "groups": 2}
+    image, w = rng.integers(-3, 4, (2, 4, 9, 10)), rng.integers(-3, 4, (6, 2, 3, 4))
+    conv, back = find_operation("conv2d"), find_operation("conv_transpose2d")
+    y = conv.reference(settings, [image, w])
+    expected = conv.gradient(settings, y, [image, w], [0])[0]
+    value = back.reference({**settings, "output_padding": [0, 2]}, [y, w])
+    assert np.array_equal(value, expected)
+
+
+def test_cost_of_a_transposed_convolution() -> None:
+    cost = find_operation("conv_transpose2d").cost(BACK, [(4, 3, 5), (4, 6, 2, 2), (6,)])
+    assert cost.multiply_adds == 3 * 5 * 4 * 6 * 2 * 2
+    assert cost.operations == 2 * cost.multiply_adds
+
+
+def test_response_norm_at_the_edge() -> None:
+    x = np.arange(1.0, 6.0).reshape(1, 5, 1)
+    settings = {"size": 4, "alpha": 4.0, "beta": 1.0, "k": 0.0}
+    value = find_operation("local_response_norm").reference(settings, [x]).ravel()
+    sums = [1 + 4, 1 + 4 + 9, 1 + 4 + 9 + 16, 4 + 9 + 16 + 25, 9 + 16 + 25]
+    assert np.allclose(value, np.arange(1, 6) / sums)
+
+
+def test_a_normalised_batch_has_mean_0_and_variance_1() -> None:
+    x = np.random.default_rng(7).normal(size=(4, 3, 5, 6)) * 3 + 7
+    arrays = [x, np.ones(3), np.zeros(3), np.zeros(3), np.ones(3)]
+    value = find_operation("batch_norm_training").reference({**NORM, "eps": 0.0}, arrays)
+    assert np.allclose(value.mean((0, 2, 3)), 0, atol=1e-14)
+    assert np.allclose(value.var((0, 2, 3)), 1, rtol=1e-13)
+
+
+def test_running_statistics_of_one_number_a_channel() -> None:
+    x = np.array([[3.0, -1.0]])
+    norm = BatchNormTraining()
+    mean, var = norm.running_statistics({**NORM, "momentum": 0.5}, x, [1.0, 1.0], [2.0, 4.0])
+    assert mean.tolist() == [2, 0] and var.tolist() == [1, 2]
+
+
+def test_running_statistics_have_no_gradient() -> None:
+    norm, arrays = find_operation("batch_norm_training"), [np.ones((2, 3)), *[np.ones(3)] * 4]
+    assert norm.gradient(NORM, np.ones((2, 3)), arrays)[3:] == [None, None]
+    with pytest.raises(OptionError, match="batch_norm_training:dmean: there is no gradient to"):
+        find_operation("batch_norm_training:dmean").reference(NORM, [np.ones((2, 3)), *arrays])
+
+
+def test_adaptive_pooling_that_divides_is_average_pooling() -> None:
+    x = np.random.default_rng(8).integers(-9, 10, (2, 3, 6, 8)).astype(float)
+    value = find_operation("adaptive_avg_pool2d").reference({"output": [3, 2]}, [x])
+    pooled = find_operation("avg_pool2d").reference(
+        {"kernel": [2, 4], "stride": [2, 4], "padding": [[0, 0]] * 2, "count_include_pad": True},
+        [x],
+    )
+    assert np.array_equal(value, pooled)
+    assert find_operation("adaptive_avg_pool2d").cost(
+        {"output": [4, 3]}, [(2, 5, 3)]
+    ).operations == (2 * 8 * 3)
+
+
 # ---- bad input ---------------------------------------------------------------------------------
 
 BAD_SHAPES: list[tuple[str, dict[str, Any], list[tuple[int, ...]], str]] = [
@@ -180,6 +256,34 @@ BAD_SHAPES: list[tuple[str, dict[str, Any], list[tuple[int, ...]], str]] = [
         r"x expected 3 axes .* besides the batch; got .*\(8, 8\)",
     ),
     ("conv2d", CONV, [(3, 8, 8)], r"expected inputs x, w, b; got 1"),
+    (
+        "conv1d",
+        CONV1,
+        [(3, 8), (4, 2, 3)],
+        r"conv1d: expected in_channels = 2·1 = 2 .*got in_channels=3",
+    ),
+    ("conv1d", CONV1, [(3, 8, 8), (4, 3, 3)], r"x expected 2 axes \(channels, length\) besides"),
+    ("conv1d", CONV1, [(3, 2), (4, 3, 3)], r"conv1d: expected an output length of at least 1"),
+    (
+        "conv_transpose2d",
+        BACK,
+        [(3, 4, 4), (2, 5, 3, 3)],
+        r"in_channels=2, as w .* got in_channels=3",
+    ),
+    ("conv_transpose2d", {**BACK, "groups": 2}, [(3, 4, 4), (3, 5, 3, 3)], r"divisible by groups"),
+    ("conv_transpose2d", BACK, [(3, 4, 4), (3, 5, 3, 3), (3,)], r"b expected shape \(5,\)"),
+    (
+        "conv_transpose2d",
+        {**BACK, "padding": [[2, 2], [0, 0]]},
+        [(3, 1, 4), (3, 5, 3, 3)],
+        r"output height of at least 1; got \(1 − 1\)·2 − 2 − 2 \+ 3 \+ 0 = -1. Use less padding",
+    ),
+    (
+        "local_response_norm",
+        RESPONSE,
+        [(3,)],
+        r"x expected channels and one to three axes of space",
+    ),
     ("linear", {}, [(16, 5, 5), (10, 400)], r"got shape \(16, 5, 5\). Put a Flatten before"),
     ("linear", {}, [(100,), (10, 400)], r"expected in_features=400, .*; got 100 features"),
     ("linear", {}, [(400,), (10, 400), (9,)], r"b expected shape \(10,\)"),
@@ -207,6 +311,25 @@ BAD_SHAPES: list[tuple[str, dict[str, Any], list[tuple[int, ...]], str]] = [
     ("softmax", {}, [(3, 4)], r"x expected 1 axes \(classes\)"),
     ("cross_entropy", {}, [(10,), (10,)], r"t expected one label a sample"),
     ("mse_loss", {}, [(10,), (9,)], r"inputs of equal shape; got x \(10,\) and t \(9,\)"),
+    (
+        "batch_norm",
+        NORM,
+        [(6, 4, 4), (5,), (5,), (5,), (5,)],
+        r"w expected shape \(6,\).*got \(5,\)",
+    ),
+    (
+        "batch_norm",
+        NORM,
+        [(6, 4, 4), (6,), (6,), (6,)],
+        r"expected inputs x, w, b, mean, var; got 4",
+    ),
+    ("batch_norm", NORM, [(6, 1, 1, 1, 1), (6,), (6,), (6,), (6,)], r"at most three axes of space"),
+    (
+        "adaptive_avg_pool2d",
+        {"output": [2, 2]},
+        [(8, 8)],
+        r"x expected 3 axes .*got shape \(8, 8\)",
+    ),
     (
         "conv2d:dw",
         CONV,
@@ -244,6 +367,22 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
         {**POOL, "padding": [[2, 0], [0, 0]]},
         r"at most half of the window, 1; got \[2, 0\]",
     ),
+    (
+        "conv1d",
+        {**CONV1, "stride": [1, 1]},
+        r"conv1d: stride: expected a whole number; got \[1, 1\]",
+    ),
+    ("conv1d", {**CONV1, "padding": 0}, r"padding expected \[\[before, after\]\]; got 0"),
+    (
+        "conv_transpose2d",
+        {**BACK, "output_padding": [2, 0]},
+        r"output_padding expected below the stride or the dilation along height, 2; got 2",
+    ),
+    ("local_response_norm", {**RESPONSE, "size": 0}, r"size expected a whole number of at least 1"),
+    ("batch_norm", {**NORM, "eps": -1.0}, r"eps expected a number of at least 0; got -1.0"),
+    ("batch_norm", {**NORM, "momentum": 1.5}, r"momentum expected from 0 to 1; got 1.5"),
+    ("batch_norm", {**NORM, "momentum": None}, r"momentum expected a finite number; got None"),
+    ("adaptive_avg_pool2d", {"output": [0, 1]}, r"output: expected at least 1; got \[0, 1\]"),
     ("dropout", {"p": 1.0, "site": 0}, r"p expected a number from 0 to below 1; got 1.0"),
     ("reshape", {"shape": [-1, -1]}, r"at most one -1; got \[-1, -1\]"),
     ("map", {"inputs": ["x"], "expr": ["add", "x", "z"]}, r"expression of x; got 'z'"),
@@ -252,15 +391,24 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+REST: dict[str, list[tuple[int, ...]]] = {
+    "conv2d": [(4, 3, 3, 3)],
+    "conv1d": [(4, 3, 3)],
+    "conv_transpose2d": [(3, 4, 3, 3)],
+    "batch_norm": [(3,)] * 4,
+}
+
+
 @pytest.mark.parametrize(("op", "attributes", "message"), BAD_OPTIONS)
 def test_attributes_that_cannot_be(op: str, attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        find_operation(op).shape(attributes, [(3, 8, 8), (4, 3, 3, 3)][: 1 + (op == "conv2d")])
+        x = (3, 8) if op == "conv1d" else (3, 8, 8)
+        find_operation(op).shape(attributes, [x, *REST.get(op, [])])
 
 
 def test_unknown_operations_and_labels() -> None:
-    with pytest.raises(ModelError, match=r"unknown operation 'conv3d'. Did you mean 'conv2d'"):
-        find_operation("conv3d")
+    with pytest.raises(ModelError, match=r"unknown operation 'conv4d'. Did you mean 'conv"):
+        find_operation("conv4d")
     with pytest.raises(ModelError, match="unknown operation 'conv2d:d'"):
         find_operation("conv2d:d")
     with pytest.raises(OptionError, match=r"conv2d:dz: expected an argument of conv2d; got 'z'"):

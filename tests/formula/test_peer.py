@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from striate.formula.activation import ACTIVATIONS, map_attributes
+from striate.formula.norm import BatchNormTraining
 from striate.formula.operations import find_operation
 
 pytestmark = pytest.mark.peer
@@ -40,11 +41,47 @@ def avg_pool2d(a: dict[str, Any], x: Any) -> Any:
     return total / F.avg_pool2d(padded(torch.ones_like(x), a["padding"]), a["kernel"], a["stride"])
 
 
+def conv1d(a: dict[str, Any], x: Any, w: Any, b: Any = None) -> Any:
+    x = F.pad(x, a["padding"][0])
+    return F.conv1d(x, w, b, a["stride"], 0, a["dilation"], a["groups"])
+
+
+def conv3d(a: dict[str, Any], x: Any, w: Any, b: Any = None) -> Any:
+    x = F.pad(x, [k for side in reversed(a["padding"]) for k in side])
+    return F.conv3d(x, w, b, a["stride"], 0, a["dilation"], a["groups"])
+
+
+def conv_transpose2d(a: dict[str, Any], x: Any, w: Any, b: Any = None) -> Any:
+    padding = [before for before, _ in a["padding"]]
+    return F.conv_transpose2d(
+        x, w, b, a["stride"], padding, a["output_padding"], a["groups"], a["dilation"]
+    )
+
+
+def local_response_norm(a: dict[str, Any], x: Any) -> Any:
+    return F.local_response_norm(x, a["size"], a["alpha"], a["beta"], a["k"])
+
+
+def batch_norm(a: dict[str, Any], x: Any, w: Any, b: Any, mean: Any, var: Any) -> Any:
+    return F.batch_norm(x, mean.detach(), var.detach(), w, b, False, a["momentum"], a["eps"])
+
+
+def batch_norm_training(a: dict[str, Any], x: Any, w: Any, b: Any, mean: Any, var: Any) -> Any:
+    return F.batch_norm(x, None, None, w, b, True, a["momentum"], a["eps"])
+
+
 PEERS: dict[str, Callable[..., Any]] = {
+    "conv1d": conv1d,
     "conv2d": conv2d,
+    "conv3d": conv3d,
+    "conv_transpose2d": conv_transpose2d,
     "linear": lambda a, *inputs: F.linear(*inputs),
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
+    "adaptive_avg_pool2d": lambda a, x: F.adaptive_avg_pool2d(x, a["output"]),
+    "batch_norm": batch_norm,
+    "batch_norm_training": batch_norm_training,
+    "local_response_norm": local_response_norm,
     "concat": lambda a, *inputs: torch.cat(inputs, a["axis"]),
     "slice": lambda a, x: x.narrow(a["axis"], a["start"], a["stop"] - a["start"]),
     "reshape": lambda a, x: x.reshape(len(x), *a["shape"]),
@@ -65,7 +102,7 @@ def compare(case: Case, peer: Callable[..., Any]) -> None:
     np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-12, atol=1e-13)
     found = operation.gradient(attributes, upstream, arrays)
     for slope, tensor in zip(found, inputs, strict=True):
-        if tensor.requires_grad:
+        if tensor.grad is not None and slope is not None:
             np.testing.assert_allclose(slope, tensor.grad.numpy(), rtol=1e-11, atol=1e-13)
 
 
@@ -73,6 +110,18 @@ def test_operations(case: Case) -> None:
     if case[0] not in PEERS:
         pytest.skip("no function of that name in torch")
     compare(case, PEERS[case[0]])
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 3, 7), (2, 3, 4, 5), (2, 2, 3, 2, 4)])
+def test_running_statistics(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    x, mean, var = rng.normal(size=shape) + 3, rng.normal(size=shape[1]), rng.random(shape[1])
+    expected = [torch.tensor(mean), torch.tensor(var)]
+    F.batch_norm(torch.tensor(x), *expected, training=True, momentum=0.3)
+    attributes = {"eps": 1e-5, "momentum": 0.3}
+    found = BatchNormTraining().running_statistics(attributes, x, mean, var)
+    for value, tensor in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, tensor.numpy(), rtol=1e-12)
 
 
 ACTIVATION_PEERS: dict[str, Callable[[Any], Any]] = {
@@ -84,6 +133,11 @@ ACTIVATION_PEERS: dict[str, Callable[[Any], Any]] = {
     "softplus": F.softplus,
     "silu": F.silu,
     "square": torch.square,
+    "relu6": F.relu6,
+    "leaky_relu": F.leaky_relu,
+    "hard_sigmoid": lambda x: F.relu6(x + 3) / 6,
+    "hard_swish": F.hardswish,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
 }
 
 

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import striate as st
+from striate import nn
 from striate.errors import ModelError, OptionError
 from striate.formula.activation import map_attributes
 from striate.formula.expression import Var, exp, where
 from striate.graph.graph import Graph, Node
 from striate.inspect.explain import explain, needed_values
+from striate.program import build_inference
 from striate.program.reference import ReferenceInference
 
 CONV = {"stride": [1, 1], "padding": [[1, 0], [1, 1]], "dilation": [1, 1], "groups": 1}
@@ -137,6 +140,46 @@ def test_json() -> None:
         "value": 0.0,
         "padding": True,
     }
+
+
+def test_normalised_and_transposed_numbers() -> None:
+    st.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU6(),
+        nn.LocalResponseNorm(3, alpha=0.5),
+        nn.ConvTranspose2d(4, 2, 3, stride=2, output_padding=1),
+        nn.AdaptiveAvgPool2d((2, 3)),
+    ).eval()
+    rng = np.random.default_rng(0)
+    net[1].running_mean[...], net[1].running_var[...] = rng.normal(size=4), rng.random(4) + 0.5
+    graph, parameters = net.to_graph((2, 5, 6)), net.state_dict()
+    x = rng.normal(size=(1, 2, 5, 6)).astype("f4")
+    names = ["input", *(n.name for n in graph.steps)]
+    values = ReferenceInference(graph).values(x, parameters, names)
+    for node in graph.steps:
+        for at in ((0, 0, 0), (1, 1, 2)):
+            found = explain(graph, parameters, values, node.name, at)
+            assert found.agrees, (node.name, at, found.text())
+            assert found.text() and found.to_dict()["agrees"]
+    assert "(x[n, c, i, j] − mean[c])" in explain(graph, parameters, values, "1", (0, 0, 0)).text()
+
+
+def test_winograd_beside_black_pixels() -> None:
+    """A sum of zeros gets the rounding of its tile's other numbers, and that is said to agree."""
+    st.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False)).eval()
+    x = np.zeros((1, 16, 32, 32), "f4")
+    x[..., 3:] = np.random.default_rng(0).normal(size=(1, 16, 32, 29))
+    graph, parameters = net.to_graph((16, 32, 32)), net.state_dict()
+    names = ["input", *(n.name for n in graph.steps)]
+    values = build_inference(graph).values(x, parameters, names)
+    for column in range(4):
+        found = explain(graph, parameters, values, "0", (5, 9, column))
+        assert found.agrees, found.text()
+    values["0"] = values["0"] + np.float32(1e-3)
+    assert not explain(graph, parameters, values, "0", (5, 9, 0)).agrees
 
 
 def test_faults_are_told() -> None:

@@ -81,6 +81,36 @@ def test_layers_are_named_by_what_they_do():
     assert layers[3] == "reshape"
 
 
+def test_layers_of_any_rank():
+    net = nn.Sequential(
+        nn.Conv3d(1, 2, (1, 3, 3), stride=(1, 2, 2), padding=1),
+        nn.BatchNorm3d(2),
+        nn.Flatten(2),
+        nn.Conv1d(2, 3, 4, stride=2, dilation=3),
+        nn.ReLU6(),
+    )
+    rows = summary(net, (1, 3, 6, 6)).rows
+    assert rows[0].layer == "conv3d 1×3×3, stride 1×2×2, padding 1"
+    assert rows[0].multiply_adds == 2 * 5 * 3 * 3 * 9
+    assert (rows[1].layer, rows[1].parameters) == ("batch_norm", 4)
+    assert rows[3].layer == "conv1d 4, stride 2, dilation 3"
+    assert rows[3].multiply_adds == 18 * 3 * 2 * 4
+    assert rows[4].layer == "relu6"
+
+
+def test_layers_of_unets_and_alexnets():
+    net = nn.Sequential(
+        nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1),
+        nn.LocalResponseNorm(5),
+        nn.AdaptiveAvgPool2d((2, 3)),
+    )
+    rows = summary(net, (3, 5, 4)).rows
+    assert rows[0].layer == "conv_transpose2d 3×3, stride 2, padding 1, output padding 1"
+    assert rows[0].multiply_adds == 5 * 4 * 3 * 2 * 9
+    assert rows[1].layer == "local_response_norm" and rows[1].multiply_adds == 5 * 2 * 10 * 8
+    assert rows[2].layer == "adaptive_avg_pool2d 2×3"
+
+
 def test_the_input_shape_may_be_known_already(tmp_path):
     net = nn.Sequential(nn.Conv2d(1, 2, 3))
     with pytest.raises(OptionError, match=r"summary\(net, \(1, 28, 28\)\)"):

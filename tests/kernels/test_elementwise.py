@@ -99,9 +99,9 @@ def _check(expr: Expr, target: Target, *, exact: bool, elements: int = 7) -> Non
     expected = evaluate(expr, {n: a.astype(float) for n, a in arrays.items()})
     expected = np.broadcast_to(expected, shape)
     if exact:
-        check_equal(from_lanes(found), expected, dense=0.2)
+        check_equal(from_lanes(found), expected, dense=0.1)
     else:
-        check_close(from_lanes(found), expected, dense=0.2)
+        check_close(from_lanes(found), expected, dense=0.1)
 
 
 def test_every_function_is_among_the_cases() -> None:

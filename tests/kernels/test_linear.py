@@ -15,7 +15,8 @@ def _shapes(width: int) -> list[tuple[int, int]]:
     """(outputs, inputs): around blocks of outputs, vectors and tiles of inputs."""
     inputs = {1, width - 1, width, width + 1, 2 * width, 3 * width + 2, 4 * width + 1}
     around = [(o, 2 * width + 1) for o in (1, 2, 7, 8, 9, ROW_BLOCK - 1, ROW_BLOCK, ROW_BLOCK + 1)]
-    return [*around, *((5, k) for k in sorted(inputs)), (40, 130)]
+    few = [(ROW_BLOCK, k) for k in (1, width - 1, width + 1)]  # tiles of outputs beyond a vector
+    return [*around, *((5, k) for k in sorted(inputs)), *few, (40, 130)]
 
 
 def _run(

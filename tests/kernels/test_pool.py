@@ -26,6 +26,7 @@ from striate.formula.operations import find_operation
 from striate.graph.graph import Node
 from striate.kernels import pool
 from striate.kernels.kernel import Kernel, Tail
+from striate.kernels.window import Taps
 from striate.program.fuse import pool_of
 
 Pair = tuple[int, int]
@@ -97,6 +98,10 @@ CASES = [
     PoolCase((9, 8), (2, 3), (1, 2), ((0, 0), (0, 0)), (3, 2)),
     PoolCase((9, 8), (3, 3), (2, 1), ((2, 1), (1, 2)), (2, 2), channels=1),
     PoolCase((4, 4), channels=19),
+    PoolCase((7, 7), (7, 7), (7, 7)),  # the whole image: large windows are loops
+    PoolCase((9, 12), (5, 5), (1, 2), ((2, 2), (2, 2))),
+    PoolCase((3, 41), (2, 19), (1, 3), ((1, 0), (9, 9)), channels=1),
+    PoolCase((2, 44), (1, 20), (1, 2), ((0, 0), (0, 0)), (1, 2), channels=1),
 ]
 
 
@@ -189,6 +194,49 @@ def test_infinities(target: Target) -> None:
 
 
 V, E = Var("v"), Var("e0")
+
+
+def test_nan_and_equal_maxima_in_large_windows(target: Target) -> None:
+    case = PoolCase((5, 5), (5, 5), (1, 1), channels=1)
+    x = np.full((target.width, 1, 5, 5), -np.inf, np.float32)
+    x[1, 0, 2, 3] = x[1, 0, 4, 0] = 3
+    x[2, 0, 1, 1] = x[2, 0, 3, 4] = np.nan
+    x[2, 0, 4, 4] = 9
+    kernel, gradient = case.kernels(target)[:2]
+    (found,) = run_kernel(kernel, target, wanted(1, 1, 1, target.width), given(to_lanes(x)))
+    check_equal(found[0, 0, 0, :4], [-np.inf, 3, np.nan, -np.inf])
+    dy = np.ones((target.width, 1, 1, 1), np.float32)
+    out = wanted(*to_lanes(x).shape)
+    (slope,) = run_kernel(gradient, target, out, given(to_lanes(dy)), given(to_lanes(x)))
+    places = [np.argwhere(lane[0]).tolist() for lane in from_lanes(slope)]
+    assert places[:4] == [[[0, 0]], [[2, 3]], [[3, 4]], [[0, 0]]]
+
+
+def _adaptive(size: int, out: int) -> Taps:
+    ends = [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+    return tuple(tuple((k, first + k) for k in range(last - first)) for first, last in ends)
+
+
+@pytest.mark.parametrize(
+    ("size", "out"), [((7, 7), (1, 1)), ((13, 10), (6, 4)), ((3, 2), (7, 7)), ((40, 30), (2, 1))]
+)
+def test_adaptive_windows_of_varying_length(size: Pair, out: Pair, target: Target) -> None:
+    rows, cols = (_adaptive(s, o) for s, o in zip(size, out, strict=True))
+    p = pool.Pool(2, size, rows, cols)
+    x = whole_numbers(1, target.width, 2, *size)
+    dy = whole_numbers(2, target.width, 2, *out)
+    y, slope = np.zeros(dy.shape), np.zeros(x.shape)
+    for i, r in enumerate(rows):
+        for j, c in enumerate(cols):
+            window = np.s_[:, :, r[0][1] : r[-1][1] + 1, c[0][1] : c[-1][1] + 1]
+            y[:, :, i, j] = x[window].mean(axis=(2, 3), dtype=np.float64)
+            slope[window] += (dy[:, :, i, j] / (len(r) * len(c)))[..., None, None]
+    kernel, gradient = pool.average_pool(target, p), pool.average_pool_gradient(target, p)
+    (found,) = run_kernel(kernel, target, wanted(*to_lanes(y).shape), given(to_lanes(x)))
+    check_close(from_lanes(found), y, dense=0.3)
+    out_shape = wanted(*to_lanes(x).shape)
+    (found,) = run_kernel(gradient, target, out_shape, given(to_lanes(dy)))
+    check_close(from_lanes(found), slope)
 
 
 def test_tails(target: Target) -> None:

@@ -157,7 +157,6 @@ def test_losses_refuse_bad_targets():
 
 
 UNSUPPORTED = [
-    (lambda: F.max_pool2d(IMAGE, 2, ceil_mode=True), "max_pool2d: ceil_mode=True is not supported"),
     (lambda: F.max_pool2d(IMAGE, 2, return_indices=True), "return_indices=True is not supported"),
     (lambda: F.avg_pool2d(IMAGE, 2, divisor_override=3), "divisor_override=3 is not supported"),
     (lambda: F.conv2d(IMAGE, np.ones((1, 1, 2, 2)), padding="full"), "'valid' or 'same'; got"),

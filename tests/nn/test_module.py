@@ -331,6 +331,6 @@ def test_parameter():
 
 def test_unknown_layers_suggest_the_nearest():
     with pytest.raises(
-        AttributeError, match=r"striate.nn has no 'Conv3d'. Did you mean 'Conv2d'\?"
+        AttributeError, match=r"striate.nn has no 'Conv4d'. Did you mean 'Conv[123]d'\?"
     ):
-        _ = nn.Conv3d
+        _ = nn.Conv4d

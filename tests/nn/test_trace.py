@@ -6,8 +6,27 @@ import numpy as np
 import pytest
 
 from striate import nn
+from striate.errors import TraceError
 from striate.nn import functional as F
 from striate.nn import scalar
+
+
+def test_the_mean_of_images():
+    class Mean(nn.Module):
+        def __init__(self, *arguments):
+            super().__init__()
+            self.arguments = arguments
+
+        def forward(self, x):
+            return x.mean(*self.arguments)
+
+    for arguments, shape in (((((2, 3)),), (4,)), (([-1, -2], True), (4, 1, 1))):
+        graph = Mean(*arguments).to_graph((4, 3, 5))
+        assert graph.nodes[graph.outputs[0]].shape == shape
+        assert graph.steps[0].op == "adaptive_avg_pool2d"
+    for wrong in ((1,), (2,), ((2, 3, 1),), ()):
+        with pytest.raises(TraceError, match=r"mean is over the height and width .*x.mean\(\(2, 3"):
+            Mean(*wrong).to_graph((4, 3, 5))
 
 
 def net_of(function, **layers):

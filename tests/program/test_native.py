@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from harness import check_close
 from networks import Net, Problem
+from three_steps import check_three_steps
 
 from striate import settings
 from striate.codegen.targets import Target
@@ -73,30 +74,7 @@ def test_values_are_those_of_the_run(problem: Problem) -> None:
 
 def test_three_steps_of_training(problem: Problem, target: Target) -> None:
     native = NativeTraining(problem.graph, problem.loss, RULE, target)
-    reference = ReferenceTraining(problem.graph, problem.loss, RULE)
-    count, batch = 53, 20  # the last batch is smaller; groups and pieces are uneven
-    x, t = problem.images(count), problem.targets(count)
-    order = np.random.default_rng(3).permutation(count)
-    results = []
-    for training in (native, reference):
-        fill(training, problem)
-        results.append(
-            training.run(
-                x, t, order, batch_size=batch, hyper=hyper(3), first_step=5, seed=2**40 + 7
-            )
-        )
-    assert results[0].steps == results[1].steps == 3
-    check_close(results[0].losses, results[1].losses, factor=30)
-    assert np.array_equal(results[0].correct, results[1].correct)
-    before = problem.parameters()
-    for name, expected in reference.parameters.items():
-        check_close(native.parameters[name], expected, factor=30, dense=0.3)
-        step = np.abs(expected - before[name]).max()
-        error = np.abs(native.parameters[name] - expected).max()
-        assert error <= 1e-4 * step + 1e-7, f"{name}: off by {error} of a step of {step}"
-    for name, state in reference.state.items():
-        largest = np.abs(state).max()
-        assert np.abs(native.state[name] - state).max() <= 1e-4 * largest + 1e-7, name
+    check_three_steps(native, problem, OPTIMIZER, count=53, batch=20, factor=30)
 
 
 def test_every_optimiser_trains_lenet(lenet: Problem) -> None:

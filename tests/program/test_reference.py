@@ -198,3 +198,32 @@ def test_faults_are_told() -> None:
         training.run(x, t, np.arange(4), batch_size=0, hyper=hyper(1))
     with pytest.raises(DataError, match=r"labels from 0 to 2; got [345] for sample 0"):
         training.run(x, t + 3, np.arange(1), batch_size=2, hyper=hyper(1))
+
+
+NORM = {"eps": 1e-5, "momentum": 0.25}
+
+
+def test_training_keeps_running_statistics_and_running_uses_them() -> None:
+    graph = Graph([Node("x", "input", shape=(2, 3))])
+    for name in ("w", "b", "mean", "var"):
+        graph.append(Node(name, "parameter", shape=(2,), batched=False))
+    graph.apply("norm", "batch_norm", ("x", "w", "b", "mean", "var"), NORM)
+    graph.outputs = ("norm",)
+    training = ReferenceTraining(graph, "mse", SGD)
+    assert set(training.parameters) == {"w", "b", "mean", "var"}
+    assert set(training.state) == {"momentum:w", "momentum:b"}
+    training.parameters["w"][...] = training.parameters["var"][...] = 1
+    rng = np.random.default_rng(0)
+    x, t = rng.random((8, 2, 3), np.float32), rng.random((8, 2, 3), np.float32)
+    training.run(x, t, np.arange(8), batch_size=4, hyper=hyper(2))
+    mean, var = np.zeros(2), np.ones(2)
+    for batch in (x[:4].astype(float), x[4:].astype(float)):
+        mean = (0.75 * mean + 0.25 * batch.mean((0, 2))).astype("f4").astype(float)
+        new = batch.transpose(1, 0, 2).reshape(2, -1).var(1, ddof=1)
+        var = (0.75 * var + 0.25 * new).astype("f4").astype(float)
+    assert np.array_equal(training.parameters["mean"], mean.astype("f4"))
+    assert np.array_equal(training.parameters["var"], var.astype("f4"))
+    p = training.parameters
+    expected = (x - p["mean"][:, None]) / np.sqrt(p["var"][:, None] + 1e-5) * p["w"][:, None]
+    found = ReferenceInference(graph).run(x, p)
+    assert np.allclose(found, expected + p["b"][:, None], rtol=1e-6, atol=1e-6)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from striate.data.dataset import DataSet
     from striate.data.pictures import Picture
+    from striate.graph.graph import Graph
     from striate.nn.graph_module import GraphModule
     from striate.nn.module import Module
 
@@ -195,6 +196,30 @@ def read_for(net: GraphModule, image: str, background: str) -> Picture:
         background = str(net.notes.get("background", "keep"))
     channels, height, width = net.input_shape
     return read_picture(image, (height, width), channels, dark_background=known.get(background))
+
+
+def graph_of(
+    model: str, shape: tuple[int, ...] | None = None
+) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+    """The graph and the weights of a network that the command line names, in eval mode.
+
+    Args:
+        model: as `new_network` or `open_model` take it.
+        shape: of one image; by default the model's own, else (3, 224, 224), else (1, 28, 28).
+    """
+    if not is_new_network(model):
+        opened = open_model(model, what="resnet18, file.py:Class or ")
+        graph = opened.graph if shape is None else opened.graph.with_input_shape(shape)
+        return graph, opened.state_dict()
+    shapes = [(3, 224, 224), (1, 28, 28)] if shape is None else [shape]
+    failure: StriateError | None = None
+    for one in shapes:
+        try:
+            net = new_network(model, channels=one[0]).eval()
+            return net.to_graph(one), net.state_dict()
+        except StriateError as error:
+            failure = failure or error
+    raise failure or ModelError(f"{model}: expected a network; got none.")
 
 
 def class_count(net: GraphModule) -> int:

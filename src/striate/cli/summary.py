@@ -41,7 +41,7 @@ def summary(
     from striate.cli.networks import is_new_network, new_network, open_model
     from striate.inspect.summary import summary as summarize
 
-    shape = None if input_shape is None else _shape(input_shape)
+    shape = None if input_shape is None else shape_option(input_shape)
     if is_new_network(model):
         shape = shape or (1, 28, 28)
         found = summarize(new_network(model, channels=shape[0]), shape)
@@ -53,7 +53,8 @@ def summary(
         typer.echo(found.text(terminal_width()))
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def shape_option(text: str) -> tuple[int, ...]:
+    """The value of --input, "3,224,224", as a shape."""
     from striate.errors import OptionError
 
     try:

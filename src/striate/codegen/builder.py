@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from striate.codegen.targets import Target
+from striate.errors import CompileError
 
 Value = str
 Int = int | str
@@ -302,6 +303,10 @@ class Builder:
 
         The order of the additions is fixed: lanes a power of two apart, largest distance last.
         """
+        if len(vectors) > self.width:
+            raise CompileError(
+                f"builder: expected at most {self.width} vectors to sum; got {len(vectors)}."
+            )
         rows = [*vectors] + [self.zero] * (self.width - len(vectors))
         step = 1
         while step < self.width:

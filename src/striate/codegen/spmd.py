@@ -18,6 +18,7 @@ ARRIVED, GENERATION, CLAIMS, STOP, HALTED, PROGRESS = 0, 64, 128, 192, 256, 320
 SHARED_BYTES = 384
 _SPINS = 2000
 _SLEEP_MICROSECONDS = 50
+_MXCSR_FTZ_DAZ, _FPCR_FZ = 1 << 15 | 1 << 6, 1 << 24
 
 
 def emit_barrier(b: Builder) -> str:
@@ -65,13 +66,18 @@ done:
 }}"""
 
 
-def claim(b: Builder, shared: Value, limit: Int, body: Callable[[Int], None]) -> None:
-    """Run `body(piece)` for the pieces below `limit` that this thread claims from the counter."""
+def claim(
+    b: Builder, shared: Value, limit: Int, body: Callable[[Int], None], start: Int = 0
+) -> None:
+    """Run `body(piece)` for the pieces below `limit` that this thread claims from the counter.
+
+    The counter stands at `start` when the first thread comes.
+    """
     head, work, done = b.fresh("claim"), b.fresh("work"), b.fresh("claimed")
     at = b.at(shared, CLAIMS, 1)
     b.emit(f"br label %{head}")
     b.label(head)
-    piece = b.let(f"atomicrmw add ptr {at}, i64 1 monotonic")
+    piece = b.sub(b.let(f"atomicrmw add ptr {at}, i64 1 monotonic"), start)
     b.emit(f"br i1 {b.compare('slt', piece, limit)}, label %{work}, label %{done}")
     b.label(work)
     body(piece)
@@ -112,21 +118,29 @@ def claim_near(
     b.loop(0, count, visit)
 
 
-def flush_denormals(b: Builder) -> Value | None:
-    """Treat denormals as zero from here on; returns where the old setting is kept."""
+def flush_denormals(b: Builder) -> Value:
+    """Treat denormals as zero from here on; returns the old setting, for `restore_denormals`."""
     if not b.target.is_x86:
-        return None
+        b.declare("declare i64 @llvm.aarch64.get.fpcr()")
+        b.declare("declare void @llvm.aarch64.set.fpcr(i64)")
+        setting = b.let("call i64 @llvm.aarch64.get.fpcr()")
+        flushing = b.let(f"or i64 {setting}, {_FPCR_FZ}")
+        b.emit(f"call void @llvm.aarch64.set.fpcr(i64 {flushing})")
+        return setting
     b.declare("declare void @llvm.x86.sse.stmxcsr(ptr)")
     b.declare("declare void @llvm.x86.sse.ldmxcsr(ptr)")
     old, new = b.let("alloca i32, align 4"), b.let("alloca i32, align 4")
     b.emit(f"call void @llvm.x86.sse.stmxcsr(ptr {old})")
     word = b.let(f"load i32, ptr {old}, align 4")
-    b.emit(f"store i32 {b.let(f'or i32 {word}, 32832')}, ptr {new}, align 4")  # FTZ | DAZ
+    flags = b.let(f"or i32 {word}, {_MXCSR_FTZ_DAZ}")
+    b.emit(f"store i32 {flags}, ptr {new}, align 4")
     b.emit(f"call void @llvm.x86.sse.ldmxcsr(ptr {new})")
     return old
 
 
-def restore_denormals(b: Builder, old: Value | None) -> None:
+def restore_denormals(b: Builder, old: Value) -> None:
     """Put the caller's setting back."""
-    if old is not None:
+    if b.target.is_x86:
         b.emit(f"call void @llvm.x86.sse.ldmxcsr(ptr {old})")
+    else:
+        b.emit(f"call void @llvm.aarch64.set.fpcr(i64 {old})")

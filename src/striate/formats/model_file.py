@@ -58,20 +58,22 @@ def save(
         raise OptionError(f"save: expected a Module; got {type(net).__name__}.")
     shape = _shape_of(net) if input_shape is None else input_shape
     graph, training = _graphs(net, shape)
-    names = dict(net.named_parameters(remove_duplicate=False))
-    first = {id(p): name for name, p in net.named_parameters()}
+    parameters, buffers = dict(net.named_parameters()), dict(net.named_buffers())
+    first = {id(k): name for name, k in (*parameters.items(), *buffers.items())}
+    names: dict[str, Any] = dict(net.named_parameters(remove_duplicate=False))
+    names |= dict(net.named_buffers(remove_duplicate=False))
     description = {
         "format": _FORMAT,
         "version": __version__,
         "graph": graph.to_json(),
         "training_graph": None if training is None else training.to_json(),
-        "parameters": list(first.values()),
-        "aliases": {n: first[id(p)] for n, p in names.items() if first[id(p)] != n},
+        "parameters": list(parameters),
+        "buffers": list(buffers),
+        "aliases": {n: first[id(k)] for n, k in names.items() if first[id(k)] != n},
         "description": net.description if isinstance(net, GraphModule) else repr(net),
         "notes": _notes_of(net) if notes is None else dict(notes),
     }
-    tensors = {name: parameter.data for name, parameter in names.items()}
-    save_tensors(path, tensors, {"format": "pt", _KEY: _text(description)})
+    save_tensors(path, net.state_dict(), {"format": "pt", _KEY: _text(description)})
 
 
 def _notes_of(net: Module) -> dict[str, Any]:
@@ -149,11 +151,14 @@ def _network(tensors: dict[str, Any], text: str) -> GraphModule:
     graph = Graph.from_json(data["graph"])
     training = data.get("training_graph")
     aliases = data["aliases"]
-    for name, array in tensors.items():
-        if array.dtype != np.float32:
-            raise ModelError(f"got dtype={array.dtype} for {name!r}, which has to be float32.")
     names = [str(name) for name in data["parameters"]]
-    missing = [name for name in names if name not in tensors]
+    buffers = [str(name) for name in data["buffers"]]
+    counts = {*buffers, *(alias for alias, name in aliases.items() if name in buffers)}
+    for name, array in tensors.items():
+        whole = array.dtype == np.int64 and name in counts
+        if array.dtype != np.float32 and not whole:
+            raise ModelError(f"got dtype={array.dtype} for {name!r}, which has to be float32.")
+    missing = [name for name in (*names, *buffers) if name not in tensors]
     if missing:
         raise ModelError(f"got no tensor {missing[0]!r}, which its description names.")
     module = GraphModule(
@@ -162,6 +167,7 @@ def _network(tensors: dict[str, Any], text: str) -> GraphModule:
         training_graph=None if training is None else Graph.from_json(training),
         description=str(data["description"]),
         notes=data["notes"],
+        buffers={name: tensors[name] for name in buffers},
     )
     for alias, name in aliases.items():
         module.share(str(alias), str(name))
@@ -180,6 +186,8 @@ def _description(text: str) -> dict[str, Any]:
             "It may come from a newer striate: upgrade."
         )
     kinds = {"graph": dict, "parameters": list, "aliases": dict, "description": str, "notes": dict}
+    data.setdefault("buffers", [])  # networks without batch norm were saved without the word
+    kinds["buffers"] = list
     for key, kind in kinds.items():
         if not isinstance(data.get(key), kind):
             raise ModelError(f"got a description without {key!r}.")

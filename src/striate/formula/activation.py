@@ -6,6 +6,7 @@ well-known ones. Reference, gradient and native kernel follow from the expressio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from striate.formula.expression import (
     from_json,
     log,
     maximum,
+    minimum,
     sigmoid,
     substitute,
     tanh,
@@ -53,6 +55,18 @@ def _softplus() -> Expr:
     return where(_X > 0, _X + log(1 + exp(-_X)), log(1 + exp(_X)))
 
 
+def leaky_relu(slope: float) -> Activation:
+    """`x` where x > 0, else `slope·x`."""
+    by_output = where(_Y > 0, 1, slope) if slope >= 0 else None
+    return Activation(where(_X > 0, _X, slope * _X), by_output)
+
+
+def _gelu_tanh() -> Expr:
+    """`x·Φ(x)` with `Φ(x) ≈ (1 + tanh(√(2/π)·(x + 0.044715·x³)))/2`."""
+    inner = math.sqrt(2 / math.pi) * (_X + 0.044715 * (_X * _X * _X))
+    return 0.5 * _X * (1 + tanh(inner))
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "identity": Activation(_X),
     "relu": Activation(maximum(_X, 0), where(_Y > 0, 1, 0)),
@@ -65,14 +79,24 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": Activation(_softplus()),
     "silu": Activation(_X * sigmoid(_X)),
     "square": Activation(_X * _X),
+    "relu6": Activation(minimum(maximum(_X, 0), 6), where(_Y > 0, where(_Y < 6, 1, 0), 0)),
+    "leaky_relu": leaky_relu(0.01),
+    "hard_sigmoid": Activation(
+        minimum(maximum(_X + 3, 0), 6) / 6, where(_Y > 0, where(_Y < 1, 1 / 6, 0), 0)
+    ),
+    "hard_swish": Activation(_X * (minimum(maximum(_X + 3, 0), 6) / 6)),
+    # Hendrycks & Gimpel, Gaussian Error Linear Units, arXiv:1606.08415: its tanh form
+    "gelu_tanh": Activation(_gelu_tanh()),
 }
 
 
-def map_attributes(function: str | Expr, inputs: Sequence[str] = ("x",)) -> dict[str, Any]:
+def map_attributes(
+    function: str | Expr | Activation, inputs: Sequence[str] = ("x",)
+) -> dict[str, Any]:
     """The attributes of a `map` node.
 
     Args:
-        function: a name in `ACTIVATIONS`, or an expression.
+        function: a name in `ACTIVATIONS`, an activation, or an expression.
         inputs: the names that the expression gives to the node's inputs, in order.
     Raises:
         OptionError: the name is unknown, or the expression reads something else.
@@ -80,7 +104,10 @@ def map_attributes(function: str | Expr, inputs: Sequence[str] = ("x",)) -> dict
     >>> map_attributes("relu")["expr"]
     ['maximum', 'x', 0.0]
     """
-    known = ACTIVATIONS.get(function) if isinstance(function, str) else Activation(function)
+    if isinstance(function, str):
+        known = ACTIVATIONS.get(function)
+    else:
+        known = function if isinstance(function, Activation) else Activation(function)
     if known is None:
         raise OptionError(
             f"activation: unknown function {function!r}. {suggest(str(function), ACTIVATIONS)}"

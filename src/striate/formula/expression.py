@@ -26,11 +26,16 @@ from striate.errors import OptionError, suggest
 
 @dataclass(frozen=True)
 class Index:
-    """`const + Σ coefficient·axis`, then modulo `mod` where `mod` is not 0."""
+    """`const + Σ coefficient·axis`, then modulo `mod` where `mod` is not 0, then over `div`.
+
+    A division that leaves a rest gives −1, which is outside every tensor: `x[(i − p)/2]` reads
+    nothing where i − p is odd.
+    """
 
     terms: tuple[tuple[str, int], ...] = ()
     const: int = 0
     mod: int = 0
+    div: int = 1
 
     def _merge(self, other: Index | int, sign: int) -> Index:
         other = other if isinstance(other, Index) else Index(const=other)
@@ -56,23 +61,40 @@ class Index:
     def __mod__(self, mod: int) -> Index:
         return Index(self.terms, self.const, mod)
 
+    def __floordiv__(self, div: int) -> Index:
+        return Index(self.terms, self.const, self.mod, div)
+
     def at(self, where: Mapping[str, Any]) -> Any:
         """The index's value where every axis has the value (or array of values) in `where`."""
         value = self.const + sum(c * where[a] for a, c in self.terms)
-        return value % self.mod if self.mod else value
+        value = value % self.mod if self.mod else value
+        if self.div == 1:
+            return value
+        whole, rest = value // self.div, value % self.div
+        if isinstance(value, np.ndarray):
+            return np.where(rest == 0, whole, -1)
+        return -1 if rest else whole
 
     @property
     def axis(self) -> str | None:
         """The axis, where the index is that axis alone."""
-        if len(self.terms) == 1 and self.terms[0][1] == 1 and not self.const and not self.mod:
+        if self.affine and len(self.terms) == 1 and self.terms[0][1] == 1 and not self.const:
             return self.terms[0][0]
         return None
 
+    @property
+    def affine(self) -> bool:
+        """Whether it is `const + Σ coefficient·axis` and no more."""
+        return not self.mod and self.div == 1
+
     def __str__(self) -> str:
-        text = "+".join(a if c == 1 else f"{c}{a}" for a, c in self.terms) or str(self.const)
+        signs = {1: "+", -1: "-"}
+        text = "".join(signs.get(c, f"{c:+d}") + a for a, c in self.terms).removeprefix("+")
+        text = text or str(self.const)
         if self.terms and self.const:
             text += f"{self.const:+d}"
-        return f"({text})%{self.mod}" if self.mod else text
+        text = f"({text})%{self.mod}" if self.mod else text
+        return text if self.div == 1 else f"({text})/{self.div}"
 
 
 def axes(names: str) -> tuple[Index, ...]:

@@ -272,11 +272,11 @@ def extent(index: Index, ends: Mapping[str, tuple[int, int]]) -> tuple[int, int]
     """The smallest and largest value of an index whose axes run over `ends` (inclusive)."""
     lowest = index.const + sum(c * ends[a][c < 0] for a, c in index.terms)
     highest = index.const + sum(c * ends[a][c > 0] for a, c in index.terms)
-    if not index.mod:
-        return lowest, highest
-    if lowest // index.mod == highest // index.mod:
-        return lowest % index.mod, highest % index.mod
-    return 0, index.mod - 1
+    if index.mod and lowest // index.mod == highest // index.mod:
+        lowest, highest = lowest % index.mod, highest % index.mod
+    elif index.mod:
+        lowest, highest = 0, index.mod - 1
+    return -(-lowest // index.div), highest // index.div
 
 
 def infer_sizes(
@@ -314,7 +314,7 @@ def _infer_one(
     found: dict[str, int] = {}
     for _, index, size, (_, after) in dimensions:
         unknown = [(a, c) for a, c in index.terms if a not in sizes]
-        if index.mod or len(unknown) != 1 or unknown[0][1] < 1:
+        if not index.affine or len(unknown) != 1 or unknown[0][1] < 1:
             continue
         axis, step = unknown[0]
         ends = {a: (0, sizes[a] - 1) for a, _ in index.terms if a != axis}
@@ -330,7 +330,7 @@ def _infer_one(
 
 def _require_dense(index: Index, sizes: Mapping[str, int]) -> None:
     """An output index must count every place once, its outermost axis first: `12a + 4b + c`."""
-    step, dense = 1, bool(index.terms) and not index.const and not index.mod
+    step, dense = 1, bool(index.terms) and not index.const and index.affine
     for axis, coefficient in reversed(index.terms):
         dense = dense and (coefficient == step or sizes[axis] == 1)
         step *= sizes[axis]

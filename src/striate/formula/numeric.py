@@ -4,7 +4,7 @@ Every intermediate value is an array with one dimension for each axis of the for
 it does not depend on that axis), so that plain broadcasting does the rest. A read with affine
 indices is a strided view of the (padded) tensor, not a copy; a sum of products becomes a matrix
 product; the gradient to such a read is added back by one strided addition for each kernel place.
-Reads with `%` are gathered and scattered. Nothing here is fast on purpose beyond that.
+Reads with `%` or `/` are gathered and scattered. Nothing here is fast on purpose beyond that.
 """
 
 from __future__ import annotations
@@ -204,6 +204,9 @@ class Numeric:
         """Send a gradient, given on the axes in `domain`, down to the tensors that `e` reads."""
         if not self._concerned(e):
             return
+        if isinstance(e, Reduce) and axes_of(e) != domain:
+            # Its own axes alone: one of the rest may have the name of an axis that it runs over.
+            upstream, domain = self._contract([upstream], axes_of(e), domain), axes_of(e)
         if isinstance(e, Read):
             self._scatter(e, self._contract([upstream], axes_of(e), domain))
         elif isinstance(e, Reduce) and e.how == "sum":
@@ -294,7 +297,7 @@ class Numeric:
 
 
 def _affine(read: Read) -> bool:
-    return not any(index.mod for index in read.index)
+    return all(index.affine for index in read.index)
 
 
 def _abstract(e: Expr, names: dict[Expr, Var]) -> Expr:

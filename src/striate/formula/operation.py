@@ -1,13 +1,14 @@
 """What an operation is: a name, its arguments and attributes, a shape rule and a meaning.
 
-The operations themselves are in `conv`, `linear`, `pool`, `activation`, `structure` and `loss`;
-`operations` finds them by name. Here are the base classes and the checks of attributes. Shapes
-given to `shape` and `cost` leave the batch out, as in a graph; arrays and the shapes given to
-`formula` have it.
+The operations themselves are in `conv`, `linear`, `pool`, `norm`, `activation`, `structure` and
+`loss`; `operations` finds them by name. Here are the base classes and the checks of attributes.
+Shapes given to `shape` and `cost` leave the batch out, as in a graph; arrays and the shapes given
+to `formula` have it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import OptionError, ShapeError, suggest
 from striate.formula.formula import Cost, Formula
-from striate.shapes import pair
+from striate.shapes import pair, several
 
 Shape = tuple[int, ...]
 Array = NDArray[np.float64]
@@ -207,15 +208,25 @@ def pair_attribute(name: str, attributes: Attributes, key: str, least: int = 1) 
     return pair(attributes[key], f"{name}: {key}", least)
 
 
-def padding_attribute(name: str, attributes: Attributes) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The padding, ((top, bottom), (left, right))."""
+def sizes_attribute(
+    name: str, attributes: Attributes, key: str, count: int, least: int = 1
+) -> tuple[int, ...]:
+    """An attribute of a whole number for each of `count` axes of space."""
+    return several(attributes[key], count, f"{name}: {key}", least)
+
+
+def padding_attribute(
+    name: str, attributes: Attributes, count: int = 2
+) -> tuple[tuple[int, int], ...]:
+    """The padding, (before, after) for each of `count` axes: ((top, bottom), (left, right))."""
     padding = attributes["padding"]
-    if not isinstance(padding, Sequence) or len(padding) != 2:
+    if not isinstance(padding, Sequence) or len(padding) != count:
+        form = {1: "[[before, after]]", 2: "[[top, bottom], [left, right]]"}
         raise OptionError(
-            f"{name}: padding expected [[top, bottom], [left, right]]; got {padding!r}."
+            f"{name}: padding expected {form.get(count, f'{count} pairs [before, after]')}; "
+            f"got {padding!r}."
         )
-    rows, columns = (pair(side, f"{name}: padding") for side in padding)
-    return rows, columns
+    return tuple(pair(side, f"{name}: padding") for side in padding)
 
 
 def whole_attribute(name: str, attributes: Attributes, key: str, least: int) -> int:
@@ -226,6 +237,14 @@ def whole_attribute(name: str, attributes: Attributes, key: str, least: int) -> 
             f"{name}: {key} expected a whole number of at least {least}; got {value!r}."
         )
     return int(value)
+
+
+def number_attribute(name: str, attributes: Attributes, key: str) -> float:
+    """A finite number."""
+    value = attributes[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise OptionError(f"{name}: {key} expected a finite number; got {value!r}.")
+    return float(value)
 
 
 def require_rank(name: str, argument: str, shape: Shape, axes: str) -> None:

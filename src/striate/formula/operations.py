@@ -6,20 +6,28 @@ from functools import cache
 
 from striate.errors import ModelError, suggest
 from striate.formula.activation import Map
-from striate.formula.conv import Conv2d
+from striate.formula.conv import Conv1d, Conv2d, Conv3d, ConvTranspose2d
 from striate.formula.linear import Linear
 from striate.formula.loss import CrossEntropy, MseLoss, Softmax
+from striate.formula.norm import BatchNorm, BatchNormTraining, LocalResponseNorm
 from striate.formula.operation import Gradient, Operation
-from striate.formula.pool import AvgPool2d, MaxPool2d
+from striate.formula.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from striate.formula.structure import Concat, Dropout, Reshape, Slice
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
     for operation in (
+        Conv1d(),
         Conv2d(),
+        Conv3d(),
+        ConvTranspose2d(),
         Linear(),
         MaxPool2d(),
         AvgPool2d(),
+        AdaptiveAvgPool2d(),
+        BatchNorm(),
+        BatchNormTraining(),
+        LocalResponseNorm(),
         Map(),
         Concat(),
         Slice(),

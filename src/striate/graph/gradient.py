@@ -3,7 +3,8 @@
 For every node from the loss back to the parameters, the nodes for its vector–Jacobian products
 are added. Most are gradients of an operation to one argument ("conv2d:dw"); a map's gradient is a
 map again (its expression differentiated), a reshape's a reshape, a concatenation's are slices,
-and dropout's is dropout with the same mask.
+and dropout's is dropout with the same mask. A batch norm that is trained reads the statistics of
+the batch: differentiating turns `batch_norm` into `batch_norm_training`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from striate.errors import OptionError, suggest
 from striate.formula.expression import Const, Expr, Var, chain, diff, from_json, to_json, variables
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node
+from striate.graph.statistics import buffers, with_batch_statistics
 
 LOSSES = {"cross_entropy": "cross_entropy", "mse": "mse_loss"}
 TARGET = "target"
@@ -28,13 +30,13 @@ def differentiate(graph: Graph, loss: str, wrt: Iterable[str]) -> tuple[Graph, d
         wrt: the nodes (parameters, mostly) to differentiate to.
 
     Returns:
-        The graph with an input "target", a node "loss" and the gradient nodes; and for each name
-        in `wrt` the node that holds its gradient (names that the loss does not depend on are left
-        out).
+        The graph with an input "target", a node "loss" and the gradient nodes, its batch norms
+        reading the batch's statistics; and for each name in `wrt` the node that holds its gradient
+        (left out are names that the loss does not depend on, and running statistics).
     """
     if loss not in LOSSES:
         raise OptionError(f"loss: unknown loss {loss!r}. {suggest(loss, LOSSES)}")
-    result = graph.copy()
+    result = with_batch_statistics(graph)
     prediction = result.nodes[result.outputs[0]]
     shape = () if loss == "cross_entropy" else prediction.shape
     target = result.append(Node(result.unique(TARGET), "input", shape=shape))
@@ -42,7 +44,8 @@ def differentiate(graph: Graph, loss: str, wrt: Iterable[str]) -> tuple[Graph, d
     inputs = (prediction.name, target.name)
     result.apply(name, LOSSES[loss], inputs)
     result.outputs = (*result.outputs, name)
-    wanted = list(wrt)
+    running = buffers(result)
+    wanted = [name for name in wrt if name not in running]
     gradients = _Backward(result, wanted).run(name)
     return result, {w: gradients[w] for w in wanted if w in gradients}
 
@@ -72,7 +75,7 @@ class _Backward:
 
     def _step(self, node: Node, upstream: str) -> None:
         for position, source in enumerate(node.inputs):
-            if source in self.needed:
+            if source in self.needed and self._differentiable(node, position):
                 contribution = self._contribution(node, position, upstream)
                 if contribution is not None:
                     self._accumulate(source, contribution)
@@ -106,6 +109,9 @@ class _Backward:
     def _argument(self, node: Node, position: int) -> str:
         arguments = find_operation(node.op).arguments
         return arguments[position] if position < len(arguments) else str(position)
+
+    def _differentiable(self, node: Node, position: int) -> bool:
+        return find_operation(node.op).differentiable(self._argument(node, position))
 
     def _part(self, node: Node, position: int, upstream: str, name: str) -> str:
         axis = int(node.attributes["axis"])

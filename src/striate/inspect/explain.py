@@ -26,6 +26,7 @@ from striate.graph.graph import LEAVES, Graph, Node
 Array = NDArray[np.float64]
 _EPS = 2.0**-23  # twice the rounding error of one float32 operation
 _TINY = 2.0**-126  # results below this may be flushed to 0
+_WINOGRAD = 1e-5  # of the largest number; measured 4e-6
 
 
 @dataclass(frozen=True)
@@ -317,8 +318,21 @@ class _Walk:
             step,
             step.value,
             self._native(node.name, at),
-            rounding(step, 0.0 if before is None else before.allowed) + _TINY,
+            rounding(step, 0.0 if before is None else before.allowed) + self._spread(node) + _TINY,
         )
+
+    def _spread(self, node: Node) -> float:
+        """What Winograd may add: it rounds sums of a whole tile, so an error does not shrink
+        where the terms of one number happen to be small.
+        """
+        if node.op != "conv2d" or node.name not in self.values:
+            return 0.0
+        kernel, a = self.graph.nodes[node.inputs[1]].shape[2:], node.attributes
+        steps = {*a["stride"], *a["dilation"], a["groups"]}
+        if kernel != (3, 3) or steps != {1}:
+            return 0.0
+        found = np.abs(self._array(node))
+        return _WINOGRAD * float(found[np.isfinite(found)].max(initial=0.0))
 
     def _moved(self, node: Node, at: tuple[int, ...]) -> list[Stage]:
         shapes = [self.graph.nodes[name].shape for name in node.inputs]

@@ -16,6 +16,7 @@ from striate.formula.activation import ACTIVATIONS, map_expression
 from striate.formula.expression import to_json
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
+from striate.graph.statistics import buffers
 from striate.shapes import unreached
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def summary(net: Module | Graph, input_shape: Sequence[int] | None = None) -> Su
 
 def summarize(graph: Graph) -> Summary:
     """What each operation of a forward graph is and costs."""
-    counted: set[str] = set()
+    counted = set(buffers(graph))  # running statistics are not learned
     rows = tuple(_row(graph, node, counted) for node in graph.steps)
     return Summary(graph.inputs[0].shape, rows)
 
@@ -214,17 +215,17 @@ def _row(graph: Graph, node: Node, counted: set[str]) -> Row:
 # ---- what a layer is -------------------------------------------------------------------------
 
 
-def _kernel(node: Node, shapes: Sequence[Shape]) -> tuple[int, int] | None:
+def _kernel(node: Node, shapes: Sequence[Shape]) -> tuple[int, ...] | None:
     """The size of the window that slides over the input, where there is one."""
-    if node.op == "conv2d":
-        return shapes[1][2], shapes[1][3]
+    if node.op.startswith("conv"):
+        return tuple(shapes[1][2:])
     kernel = node.attributes.get("kernel")
-    return None if kernel is None else (int(kernel[0]), int(kernel[1]))
+    return None if kernel is None else tuple(int(k) for k in kernel)
 
 
 def _unread(node: Node, shapes: Sequence[Shape]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     kernel = _kernel(node, shapes)
-    if kernel is None:
+    if kernel is None or len(kernel) != 2 or node.op.startswith("conv_transpose"):
         return (), ()
     a = node.attributes
     found = [
@@ -246,30 +247,35 @@ def _layer(node: Node, shapes: Sequence[Shape]) -> str:
         return _activation(node.attributes)
     kernel = _kernel(node, shapes)
     if kernel is not None:
-        return f"{node.op} {kernel[0]}×{kernel[1]}" + _window(node.attributes, kernel)
+        return f"{node.op} {shape_text(kernel)}" + _window(node.attributes, kernel)
+    if "output" in node.attributes:
+        return f"{node.op} {shape_text(node.attributes['output'])}"
     if node.op == "dropout":
         return f"dropout {node.attributes['p']:g}"
     return node.op
 
 
-def _window(a: Mapping[str, Any], kernel: tuple[int, int]) -> str:
-    usual = kernel if "kernel" in a else (1, 1)
+def _window(a: Mapping[str, Any], kernel: tuple[int, ...]) -> str:
+    ones = (1,) * len(kernel)
+    usual = kernel if "kernel" in a else ones
     parts = []
     if tuple(a["stride"]) != usual:
-        parts.append(f"stride {_pair(a['stride'])}")
+        parts.append(f"stride {_sizes(a['stride'])}")
     if any(map(any, a["padding"])):
-        (top, bottom), (left, right) = a["padding"]
-        even = top == bottom and left == right
-        parts.append(f"padding {_pair((top, left))}" if even else f"padding {a['padding']}")
-    if tuple(a.get("dilation", (1, 1))) != (1, 1):
-        parts.append(f"dilation {_pair(a['dilation'])}")
+        even = all(before == after for before, after in a["padding"])
+        padding = _sizes([before for before, _ in a["padding"]]) if even else a["padding"]
+        parts.append(f"padding {padding}")
+    if any(a.get("output_padding", ())):
+        parts.append(f"output padding {_sizes(a['output_padding'])}")
+    if tuple(a.get("dilation", ones)) != ones:
+        parts.append(f"dilation {_sizes(a['dilation'])}")
     if a.get("groups", 1) != 1:
         parts.append(f"groups {a['groups']}")
     return "".join(f", {part}" for part in parts)
 
 
-def _pair(values: Sequence[int]) -> str:
-    return str(values[0]) if values[0] == values[1] else f"{values[0]}×{values[1]}"
+def _sizes(values: Sequence[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else shape_text(values)
 
 
 def _activation(attributes: Mapping[str, Any]) -> str:

@@ -126,7 +126,9 @@ class _BatchGradient:
             return [b.fma(b.load(dy, t * b.width), x, sums[t]) for t in range(to)]
 
         sums = b.loop(0, self.groups, group, [b.zero] * to)
-        total = b.sum_lanes(sums)
-        for t in range(to):
-            place = b.add(b.mul(b.add(o, t), self.inputs), k)
-            b.store_float(b.extract(total, t), self.dw, place)
+        for first in range(0, to, b.width):  # a tile may have more outputs than a vector lanes
+            some = sums[first : first + b.width]
+            total = b.sum_lanes(some)
+            for t in range(len(some)):
+                place = b.add(b.mul(b.add(o, first + t), self.inputs), k)
+                b.store_float(b.extract(total, t), self.dw, place)

@@ -10,26 +10,52 @@ from typing import NoReturn
 
 from striate.errors import suggest
 from striate.nn import functional, init, scalar
-from striate.nn.activation import ReLU, Scalar, ScaledTanh, Sigmoid, Softmax, Tanh
+from striate.nn.activation import (
+    GELU,
+    Hardsigmoid,
+    Hardswish,
+    LeakyReLU,
+    ReLU,
+    ReLU6,
+    Scalar,
+    ScaledTanh,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from striate.nn.container import ModuleDict, ModuleList, Sequential
-from striate.nn.conv import Conv2d
+from striate.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose2d
 from striate.nn.graph_module import GraphModule
 from striate.nn.linear import Linear
 from striate.nn.loss import CrossEntropyLoss, MSELoss
 from striate.nn.module import Module
+from striate.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LocalResponseNorm
 from striate.nn.parameter import Parameter
-from striate.nn.pool import AvgPool2d, MaxPool2d
+from striate.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from striate.nn.structure import Dropout, Flatten, Identity
 
 __all__ = [
+    "GELU",
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
     "GraphModule",
+    "Hardsigmoid",
+    "Hardswish",
     "Identity",
+    "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MSELoss",
     "MaxPool2d",
     "Module",
@@ -37,9 +63,11 @@ __all__ = [
     "ModuleList",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "Scalar",
     "ScaledTanh",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
     "Tanh",

@@ -8,6 +8,7 @@ from typing import Any
 from striate.formula.expression import Expr, Operand
 from striate.nn import functional as F
 from striate.nn.elementwise import scalar_expression
+from striate.nn.functional_activation import require_tanh, slope_of
 from striate.nn.module import Module
 
 
@@ -31,6 +32,94 @@ class ReLU(Module):
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
+
+
+class ReLU6(ReLU):
+    """`min(max(x, 0), 6)`."""
+
+    def forward(self, x: Any) -> Any:
+        """`min(max(x, 0), 6)`."""
+        return F.relu6(x, inplace=self.inplace)
+
+
+class SiLU(ReLU):
+    """`x/(1 + exp(−x))`, also called swish."""
+
+    def forward(self, x: Any) -> Any:
+        """`x/(1 + exp(−x))`."""
+        return F.silu(x, inplace=self.inplace)
+
+
+class Hardsigmoid(ReLU):
+    """`min(max(x + 3, 0), 6)/6`."""
+
+    def forward(self, x: Any) -> Any:
+        """`min(max(x + 3, 0), 6)/6`."""
+        return F.hardsigmoid(x, inplace=self.inplace)
+
+    def extra_repr(self) -> str:
+        return ""
+
+
+class Hardswish(ReLU):
+    """`x·min(max(x + 3, 0), 6)/6`.
+
+    Source: Howard et al., Searching for MobileNetV3, arXiv:1905.02244.
+    """
+
+    def forward(self, x: Any) -> Any:
+        """`x·min(max(x + 3, 0), 6)/6`."""
+        return F.hardswish(x, inplace=self.inplace)
+
+    def extra_repr(self) -> str:
+        return ""
+
+
+class LeakyReLU(Module):
+    """`x` where x > 0, else `negative_slope·x`.
+
+    Args:
+        negative_slope: the factor of negative numbers.
+        inplace: inside a network the input itself becomes the output, as in torch.
+    """
+
+    one_node = True
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__()
+        self.negative_slope = slope_of(negative_slope, "LeakyReLU")
+        self.inplace = bool(inplace)
+
+    def forward(self, x: Any) -> Any:
+        """`x` where x > 0, else `negative_slope·x`."""
+        return F.leaky_relu(x, self.negative_slope, self.inplace)
+
+    def extra_repr(self) -> str:
+        inplace = ", inplace=True" if self.inplace else ""
+        return f"negative_slope={self.negative_slope}{inplace}"
+
+
+class GELU(Module):
+    """`x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
+
+    Args:
+        approximate: has to be "tanh"; torch's default, the exact form, is not supported.
+    Source: Hendrycks & Gimpel, Gaussian Error Linear Units, arXiv:1606.08415.
+    """
+
+    one_node = True
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        require_tanh(approximate, "GELU")
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Any:
+        """The formula of x."""
+        return F.gelu(x, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
 
 
 class Tanh(Module):

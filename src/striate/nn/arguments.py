@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from striate.errors import OptionError
-from striate.shapes import pair
+from striate.shapes import pair, several
 
 Sizes = int | Sequence[int]
 Padding = int | Sequence[int] | str
@@ -17,6 +17,11 @@ Padding = int | Sequence[int] | str
 def named_pair(value: Sizes, where: str, name: str, least: int = 1) -> tuple[int, int]:
     """`(height, width)` from a number or two; the error names the layer and the argument."""
     return pair(value, f"{where}: {name}", least)
+
+
+def named_sizes(value: Sizes, count: int, where: str, name: str, least: int = 1) -> tuple[int, ...]:
+    """`count` sizes, one for each axis of space, from one number or from `count`."""
+    return several(value, count, f"{where}: {name}", least)
 
 
 def whole(value: Any, where: str, name: str, least: int = 1) -> int:
@@ -31,11 +36,11 @@ def whole(value: Any, where: str, name: str, least: int = 1) -> int:
 def conv_padding(
     padding: Padding,
     where: str,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
 ) -> list[list[int]]:
-    """`[[top, bottom], [left, right]]` from a number, two, "valid" or "same".
+    """`[[top, bottom], [left, right]]` from a number, two, "valid" or "same"; of any rank.
 
     "same" adds `d·(k − 1)` rows in all, an odd one at the end, so that the size stays.
 
@@ -44,25 +49,38 @@ def conv_padding(
     """
     if isinstance(padding, str):
         if padding == "valid":
-            return [[0, 0], [0, 0]]
+            return [[0, 0] for _ in kernel_size]
         if padding != "same":
             raise OptionError(
                 f"{where}: expected padding to be numbers, 'valid' or 'same'; "
                 f"got padding={padding!r}."
             )
-        if stride != (1, 1):
+        if max(stride) > 1:
             raise OptionError(
                 f"{where}: expected stride 1 with padding='same'; got stride={stride}. "
                 "Give the padding in numbers."
             )
         totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
         return [[total // 2, total - total // 2] for total in totals]
-    return both_sides(named_pair(padding, where, "padding", 0))
+    return both_sides(named_sizes(padding, len(kernel_size), where, "padding", 0))
 
 
-def both_sides(padding: tuple[int, int]) -> list[list[int]]:
+def both_sides(padding: tuple[int, ...]) -> list[list[int]]:
     """`[[top, bottom], [left, right]]` from (vertical, horizontal)."""
     return [[k, k] for k in padding]
+
+
+def adaptive_size(value: Any, where: str) -> tuple[int | None, int | None]:
+    """The output size of adaptive pooling: a number, None, or two of these.
+
+    >>> adaptive_size((7, None), "pool")
+    (7, None)
+    """
+    parts = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(parts) != 2:
+        raise OptionError(f"{where}: expected output_size of one or two numbers; got {value!r}.")
+    height, width = (None if k is None else whole(k, where, "output_size") for k in parts)
+    return height, width
 
 
 def unsupported(where: str, name: str, value: Any, instead: str) -> None:

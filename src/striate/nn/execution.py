@@ -1,8 +1,8 @@
 """Running graphs on NumPy arrays for `nn`: whole networks by their plan, single operations at once.
 
 The arithmetic is `program`'s (native code, or the reference); this file checks what goes in,
-keeps built programs, and adds the one thing an inference program leaves out: dropout on a plain
-call in training mode.
+keeps built programs, and adds what an inference program leaves out on a plain call in training
+mode: dropout, and batch norm with the batch's statistics.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 class Inference(Protocol):
     """What `program.build_inference` gives."""
 
-    def run(self, x: Float32, parameters: Mapping[str, Float32]) -> Float32: ...
+    def run(
+        self, x: Float32, parameters: Mapping[str, Float32], frozen: bool = False
+    ) -> Float32: ...
 
     def values(
         self, x: Float32, parameters: Mapping[str, Float32], names: list[str]
@@ -50,13 +52,14 @@ class Plan:
     def __init__(self, traced: Traced, earlier: Plan | None = None) -> None:
         self.graph = traced.graph
         # A Parameter keeps its array for life, so the arrays are looked up once.
-        arrays = {name: p.data for name, p in traced.parameters.items()}
-        self._arrays: Mapping[str, Float32] = MappingProxyType(arrays)
+        self._arrays: Mapping[str, Float32] = MappingProxyType(dict(traced.arrays))
+        self._by_batch = traced.by_batch
         self._inference: Inference | None = None
         if earlier is not None and earlier.graph.to_json() == self.graph.to_json():
             self._inference = earlier._inference
         self._output = self.graph.nodes[self.graph.outputs[0]]
-        self._drops = any(node.op == "dropout" for node in self.graph.steps)
+        drops = any(node.op == "dropout" for node in self.graph.steps)
+        self._in_training = drops or bool(self._by_batch)
 
     @property
     def inference(self) -> Inference:
@@ -65,7 +68,7 @@ class Plan:
         return self._inference
 
     def parameters(self) -> Mapping[str, Float32]:
-        """The arrays of the parameters that the graph reads: live, not copies."""
+        """The arrays of the parameters and buffers that the graph reads: live, not copies."""
         return self._arrays
 
     def run(self, x: Float32) -> Float32:
@@ -74,18 +77,23 @@ class Plan:
             return np.empty((0, *self._output.shape), np.float32)
         if self._output.op == "input":
             return np.array(x)
-        if self._drops:
-            return self._run_with_dropout(x)
+        if self._in_training:
+            return self._run_in_training(x)
         return self.inference.run(x, self.parameters())
 
-    def _run_with_dropout(self, x: Float32) -> Float32:
-        """Node by node: an inference program leaves dropout out."""
+    def _run_in_training(self, x: Float32) -> Float32:
+        """Node by node: an inference program drops nothing and keeps no statistics."""
         values: dict[str, Float32] = {INPUT: x, **self.parameters()}
         for node in self.graph.steps:
             arrays = [values[name] for name in node.inputs]
             batched = [self.graph.nodes[name].batched for name in node.inputs]
             if node.op == "dropout":
                 values[node.name] = drop(arrays[0], node.attributes["p"])
+            elif node.name in self._by_batch:
+                values[node.name] = normalize_batch(arrays, node.attributes)
+                count = self._by_batch[node.name]
+                if count is not None:
+                    count += 1
             else:
                 values[node.name] = compute(node.op, arrays, node.attributes, batched)
         return values[self._output.name]
@@ -107,6 +115,25 @@ def drop(x: Float32, p: float) -> Float32:
     kept = next_generator().random(x.shape) >= p
     dropped: Float32 = np.where(kept, x / np.float32(1 - p), np.float32(0))
     return dropped
+
+
+def normalize_batch(arrays: Sequence[Float32], attributes: Mapping[str, Any]) -> Float32:
+    """Batch norm with the batch's statistics; it moves the running ones towards them.
+
+    Args:
+        arrays: x (n, channels, …), w, b, mean and var; the last two are changed in place.
+        attributes: eps and momentum.
+    """
+    from striate.formula.norm import BatchNormTraining
+
+    operation = BatchNormTraining()
+    found = operation.reference(attributes, arrays).astype(np.float32)
+    x, _, _, *running = arrays
+    for old, new in zip(
+        running, operation.running_statistics(attributes, x, *running), strict=True
+    ):
+        old[...] = new
+    return found
 
 
 # ---- single operations -----------------------------------------------------------------------

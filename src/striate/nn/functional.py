@@ -2,137 +2,89 @@
 
 On NumPy arrays (and parameters) they compute at once and give float32 arrays. On the tensors of
 a `forward` being traced they add to the graph; so one `forward` serves both. Nothing here keeps
-parameters: the layers do.
+parameters: the layers do. Convolutions, normalisation and activations have files of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
 from striate.errors import OptionError, ShapeError
 from striate.formula.activation import map_attributes
 from striate.formula.expression import Expr, Operand
+from striate.nn.apply import T, Weight, apply, into, sample_shape
 from striate.nn.arguments import (
-    Padding,
     Sizes,
+    adaptive_size,
     both_sides,
-    conv_padding,
     named_pair,
     plain_cross_entropy,
     plain_loss,
     probability,
     unsupported,
-    whole,
 )
 from striate.nn.elementwise import (
     ADD,
     MUL,
-    RELU,
-    SCALED_TANH,
-    SIGMOID,
-    TANH,
     scalar_expression,
 )
 from striate.nn.execution import as_batch, compute, drop
-from striate.nn.parameter import Array, Float32, Parameter, as_float32
+from striate.nn.functional_activation import (
+    gelu,
+    hardsigmoid,
+    hardswish,
+    leaky_relu,
+    relu,
+    relu6,
+    scaled_tanh,
+    sigmoid,
+    silu,
+    tanh,
+)
+from striate.nn.functional_conv import conv1d, conv2d, conv3d, conv_transpose2d
+from striate.nn.functional_norm import batch_norm, local_response_norm
+from striate.nn.parameter import Array, Float32, as_float32
 from striate.nn.symbol import SymbolicTensor
 from striate.nn.trace import find_tracer
 from striate.nn.untraceable import untraceable
 
 __all__ = [
+    "adaptive_avg_pool2d",
     "add",
     "avg_pool2d",
+    "batch_norm",
     "cat",
     "concat",
+    "conv1d",
     "conv2d",
+    "conv3d",
+    "conv_transpose2d",
     "cross_entropy",
     "dropout",
     "flatten",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "leaky_relu",
     "linear",
+    "local_response_norm",
     "max_pool2d",
     "mse_loss",
     "mul",
     "relu",
+    "relu6",
     "scalar",
     "scaled_tanh",
     "sigmoid",
+    "silu",
     "softmax",
     "tanh",
 ]
 
-# A traced tensor gives a traced tensor, an array gives an array.
-T = TypeVar("T", SymbolicTensor, Array)
-Weight = Parameter | Array
-Attributes = Mapping[str, Any]
-
-
-def _apply(
-    op: str, inputs: Sequence[Any], attributes: Attributes, stem: str = "", parameters: int = 0
-) -> Any:
-    """Trace or compute; the last `parameters` inputs have no batch axis."""
-    tracer = find_tracer(*inputs)
-    if tracer is not None:
-        return tracer.apply(op, inputs, attributes, stem or op)
-    count = len(inputs) - parameters
-    arrays = [as_batch(k, stem or op) for k in inputs[:count]]
-    arrays += [as_float32(k, stem or op) for k in inputs[count:]]
-    return compute(op, arrays, attributes, [k < count for k in range(len(inputs))])
-
-
 # ---- layers ----------------------------------------------------------------------------------
-
-
-def conv2d(
-    input: T,
-    weight: Weight,
-    bias: Weight | None = None,
-    stride: Sizes = 1,
-    padding: Padding = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-) -> T:
-    """Cross-correlate images with kernels.
-
-    `y[n,o,i,j] = bias[o] + Σ_{c,p,q} x[n, c, i·sh + p·dh − ph, j·sw + q·dw − pw] · weight[o,c,p,q]`
-
-    Args:
-        input: (n, in_channels, ih, iw).
-        weight: (out_channels, in_channels/groups, kh, kw).
-        bias: (out_channels,), or None.
-        stride: pixels, one number or (vertical, horizontal).
-        padding: zero pixels on each side, one number or two; "valid" for none, "same" to keep
-            the size (stride 1).
-        dilation: pixels between the taps, 1 = dense.
-        groups: independent groups of channels.
-    Returns:
-        (n, out_channels, oh, ow), oh = ⌊(ih + 2·ph − dh·(kh − 1) − 1)/sh⌋ + 1.
-    Raises:
-        ShapeError: channels disagree, or the kernel does not fit.
-    Source: Dumoulin & Visin, A guide to convolution arithmetic, arXiv:1603.07285.
-
-    >>> x, w = np.ones((1, 1, 4, 4)), np.ones((2, 1, 3, 3))
-    >>> conv2d(x, w, padding=1)[0, :, 0, 0]
-    array([4., 4.], dtype=float32)
-    """
-    shape = np.shape(weight.data if isinstance(weight, Parameter) else weight)
-    if len(shape) != 4:
-        raise ShapeError(
-            f"conv2d: expected a weight (out_channels, in_channels/groups, kh, kw); "
-            f"got shape={shape}."
-        )
-    strides = named_pair(stride, "conv2d", "stride")
-    dilations = named_pair(dilation, "conv2d", "dilation")
-    attributes = {
-        "stride": list(strides),
-        "padding": conv_padding(padding, "conv2d", (shape[2], shape[3]), strides, dilations),
-        "dilation": list(dilations),
-        "groups": whole(groups, "conv2d", "groups"),
-    }
-    inputs = (input, weight) if bias is None else (input, weight, bias)
-    return cast(T, _apply("conv2d", inputs, attributes, parameters=len(inputs) - 1))
 
 
 def linear(input: T, weight: Weight, bias: Weight | None = None) -> T:
@@ -150,7 +102,7 @@ def linear(input: T, weight: Weight, bias: Weight | None = None) -> T:
            [4.]], dtype=float32)
     """
     inputs = (input, weight) if bias is None else (input, weight, bias)
-    return cast(T, _apply("linear", inputs, {}, parameters=len(inputs) - 1))
+    return cast(T, apply("linear", inputs, {}, parameters=len(inputs) - 1))
 
 
 def max_pool2d(
@@ -170,6 +122,8 @@ def max_pool2d(
         stride: likewise; the kernel size where None.
         padding: −∞ on each side, at most half of the kernel.
         dilation: pixels between the taps.
+        ceil_mode: round the number of windows up, as long as the last one starts in the image or
+            the padding before it; the rest of it reads −∞.
     Returns:
         (n, channels, oh, ow).
 
@@ -177,11 +131,12 @@ def max_pool2d(
     array([ 5.,  7., 13., 15.], dtype=float32)
     """
     where = "max_pool2d"
-    unsupported(where, "ceil_mode", ceil_mode, "Pad the input so that the windows fit.")
     unsupported(where, "return_indices", return_indices, "Leave it out.")
     attributes = _window(where, kernel_size, stride, padding)
     attributes["dilation"] = list(named_pair(dilation, where, "dilation"))
-    return cast(T, _apply(where, (input,), attributes))
+    if ceil_mode:
+        attributes["padding"] = _rounded_up(attributes, sample_shape(input, where)[1:])
+    return cast(T, apply(where, (input,), attributes))
 
 
 def avg_pool2d(
@@ -214,7 +169,47 @@ def avg_pool2d(
     )
     attributes = _window(where, kernel_size, stride, padding)
     attributes["count_include_pad"] = bool(count_include_pad)
-    return cast(T, _apply(where, (input,), attributes))
+    return cast(T, apply(where, (input,), attributes))
+
+
+def _rounded_up(attributes: dict[str, Any], image: Sequence[int]) -> list[list[int]]:
+    """The padding with which the windows cover the whole image, as torch's ceil_mode counts."""
+    padding = []
+    for k, size in enumerate(image):
+        kernel, stride = attributes["kernel"][k], attributes["stride"][k]
+        before, after = attributes["padding"][k]
+        reach = attributes["dilation"][k] * (kernel - 1) + 1
+        last = -(-(size + before + after - reach) // stride) * stride  # where it starts
+        if last >= size + before:
+            last -= stride
+        padding.append([before, max(after, last + reach - size - before)])
+    return padding
+
+
+def adaptive_avg_pool2d(input: T, output_size: int | Sequence[int | None] | None) -> T:
+    """The mean of each of oh × ow windows that together cover the image.
+
+    Window i reaches from row `⌊i·ih/oh⌋` to before row `⌈(i+1)·ih/oh⌉`.
+
+    Args:
+        input: (n, channels, ih, iw).
+        output_size: (oh, ow), or one number for both; None keeps the image's size.
+    Returns:
+        (n, channels, oh, ow).
+
+    >>> adaptive_avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 1)
+    array([[[[7.5]]]], dtype=float32)
+    """
+    where = "adaptive_avg_pool2d"
+    shape = sample_shape(input, where)
+    if len(shape) != 3:
+        raise ShapeError(
+            f"{where}: expected images (n, channels, h, w); got {len(shape)} axes besides the "
+            f"batch, {shape}."
+        )
+    sizes = adaptive_size(output_size, where)
+    output = [k if given is None else given for given, k in zip(sizes, shape[1:], strict=True)]
+    return cast(T, apply(where, (input,), {"output": output}))
 
 
 def _window(where: str, kernel_size: Sizes, stride: Sizes | None, padding: Sizes) -> dict[str, Any]:
@@ -225,36 +220,6 @@ def _window(where: str, kernel_size: Sizes, stride: Sizes | None, padding: Sizes
 
 
 # ---- elementwise -----------------------------------------------------------------------------
-
-
-def relu(input: T, inplace: bool = False) -> T:
-    """`max(x, 0)`; with `inplace` the argument itself takes the result, as in torch.
-
-    >>> relu(np.array([[-1.0, 2.0]]))
-    array([[0., 2.]], dtype=float32)
-    """
-    return _into(input, _apply("map", (input,), RELU, "relu"), inplace)
-
-
-def tanh(input: T) -> T:
-    """`tanh(x)`."""
-    return cast(T, _apply("map", (input,), TANH, "tanh"))
-
-
-def sigmoid(input: T) -> T:
-    """`1/(1 + exp(−x))`."""
-    return cast(T, _apply("map", (input,), SIGMOID, "sigmoid"))
-
-
-def scaled_tanh(input: T) -> T:
-    """LeNet-5's activation `1.7159·tanh(2x/3)`: f(1) = 1, f(−1) = −1.
-
-    Source: LeCun et al., Gradient-based learning applied to document recognition, 1998, app. A.
-
-    >>> scaled_tanh(np.array([[1.0]])).round(4)
-    array([[1.]], dtype=float32)
-    """
-    return cast(T, _apply("map", (input,), SCALED_TANH, "scaled_tanh"))
 
 
 def scalar(fn_or_expr: Callable[..., Operand] | Expr, *tensors: T) -> T:
@@ -274,21 +239,21 @@ def scalar(fn_or_expr: Callable[..., Operand] | Expr, *tensors: T) -> T:
     array([[-1.,  2.]], dtype=float32)
     """
     e, names = scalar_expression(fn_or_expr, len(tensors), "F.scalar")
-    return cast(T, _apply("map", tensors, map_attributes(e, names), "scalar"))
+    return cast(T, apply("map", tensors, map_attributes(e, names), "scalar"))
 
 
 def add(input: T, other: T | float) -> T:
     """`x + y` for tensors of one shape, or a tensor and a number."""
     if isinstance(other, (int, float, np.number)):
         return scalar(lambda x: x + float(other), input)
-    return cast(T, _apply("map", (input, other), ADD, "add"))
+    return cast(T, apply("map", (input, other), ADD, "add"))
 
 
 def mul(input: T, other: T | float) -> T:
     """`x · y` for tensors of one shape, or a tensor and a number."""
     if isinstance(other, (int, float, np.number)):
         return scalar(lambda x: x * float(other), input)
-    return cast(T, _apply("map", (input, other), MUL, "mul"))
+    return cast(T, apply("map", (input, other), MUL, "mul"))
 
 
 def dropout(input: T, p: float = 0.5, training: bool = True, inplace: bool = False) -> T:
@@ -305,19 +270,8 @@ def dropout(input: T, p: float = 0.5, training: bool = True, inplace: bool = Fal
     tracer = find_tracer(input)
     if tracer is not None:
         attributes = {"p": p, "site": tracer.dropout_site()}
-        return _into(input, tracer.apply("dropout", (input,), attributes, "dropout"), inplace)
-    return _into(input, drop(as_batch(input, "dropout"), p), inplace)
-
-
-def _into(input: T, result: Any, inplace: bool) -> T:
-    """With `inplace`, put the result where the argument was."""
-    if not inplace:
-        return cast(T, result)
-    if isinstance(input, SymbolicTensor):
-        input._rebind(result)
-    elif isinstance(input, np.ndarray):
-        input[...] = result
-    return input
+        return into(input, tracer.apply("dropout", (input,), attributes, "dropout"), inplace)
+    return into(input, drop(as_batch(input, "dropout"), p), inplace)
 
 
 # ---- shape -----------------------------------------------------------------------------------
@@ -369,7 +323,7 @@ def cat(tensors: Sequence[T], dim: int = 0) -> T:
         raise untraceable(
             "joining along axis 0 would mix the batch with itself", "Write dim=1 for channels."
         )
-    return cast(T, _apply("concat", parts, {"axis": axis}, "cat"))
+    return cast(T, apply("concat", parts, {"axis": axis}, "cat"))
 
 
 concat = cat
@@ -403,7 +357,7 @@ def softmax(input: T, dim: int | None = None) -> T:
         raise ShapeError(
             f"softmax: expected dim=1, the classes; got dim={dim} for shape {x.shape}."
         )
-    return cast(T, _apply("softmax", (x,), {}))
+    return cast(T, apply("softmax", (x,), {}))
 
 
 # ---- losses, on arrays -----------------------------------------------------------------------

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from striate.errors import ModelError, OptionError, ShapeError
 from striate.graph.graph import Graph, Node
 from striate.nn.module import Module
@@ -34,10 +36,12 @@ class GraphModule(Module):
 
     Args:
         graph: the network in evaluation mode, with one input and one output.
-        parameters: state-dict name -> array, or Parameter to share it; all that the graph reads.
+        parameters: state-dict name -> array, or Parameter to share it; all that the graph reads
+            and that is no buffer.
         training_graph: the network in training mode where it differs (dropout), or None.
         description: what the network was: the text of the module that was saved.
         notes: anything that travels with it, as JSON values (class names, how images are scaled).
+        buffers: state-dict name -> array that is not trained (running statistics).
     Raises:
         ModelError: a parameter is missing or has another shape than the graph says.
     """
@@ -49,6 +53,7 @@ class GraphModule(Module):
         training_graph: Graph | None = None,
         description: str = "",
         notes: Mapping[str, Any] | None = None,
+        buffers: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         both = (graph, graph if training_graph is None else training_graph)
@@ -56,6 +61,8 @@ class GraphModule(Module):
         self.__dict__.update(_graphs=both, _description=description, _notes=dict(notes or {}))
         for name, value in parameters.items():
             self._place(name, value if isinstance(value, Parameter) else Parameter(value))
+        for name, value in (buffers or {}).items():
+            self._place(name, np.array(value))
         for each in both:
             self._check(each)
         self.eval()
@@ -90,18 +97,22 @@ class GraphModule(Module):
     def _own(self, name: str) -> Any:
         return self.__dict__[name]
 
-    def _place(self, name: str, parameter: Parameter) -> None:
-        """Put a parameter at its dotted name, making the branches on the way."""
+    def _place(self, name: str, value: Any) -> None:
+        """Put a parameter or a buffer at its dotted name, making the branches on the way."""
         *path, leaf = name.split(".")
         module: Module = self
         for part in path:
+            taken = part in module._parameters or part in module._buffers
             child = module._modules.setdefault(part, _Branch())
-            if child is None or not part or part in module._parameters:
+            if child is None or not part or taken:
                 raise ModelError(f"graph: expected parameter names that form a tree; got {name!r}.")
             module = child
-        if not leaf or leaf in module._modules or leaf in module._parameters:
+        if not leaf or module._holds(leaf):
             raise ModelError(f"graph: expected parameter names that form a tree; got {name!r}.")
-        module._parameters[leaf] = parameter
+        if isinstance(value, Parameter):
+            module._parameters[leaf] = value
+        else:
+            module._buffers[leaf] = value
 
     def _check(self, graph: Graph) -> None:
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
@@ -109,7 +120,7 @@ class GraphModule(Module):
                 f"graph: expected one input and one output; got {len(graph.inputs)} and "
                 f"{len(graph.outputs)}."
             )
-        held = dict(self.named_parameters(remove_duplicate=False))
+        held = self.state_dict()
         for node in graph.parameters:
             if node.name not in held:
                 raise ModelError(
@@ -121,6 +132,11 @@ class GraphModule(Module):
                     f"got shape={held[node.name].shape}."
                 )
 
+    def _held(self) -> dict[str, Any]:
+        """Every parameter and buffer by each of its names."""
+        found: dict[str, Any] = dict(self.named_parameters(remove_duplicate=False))
+        return found | dict(self.named_buffers(remove_duplicate=False))
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The per-sample shape that the graph was saved with."""
@@ -131,13 +147,15 @@ class GraphModule(Module):
         if not isinstance(x, SymbolicTensor):
             return self(x)
         graph = self.training_graph if self.training else self.graph
-        held = dict(self.named_parameters(remove_duplicate=False))
+        held = self._held()
         values: dict[str, Any] = {graph.inputs[0].name: x}
         for node in graph.nodes.values():
             if node.op == "parameter":
                 values[node.name] = held[node.name]
             elif node.op != "input":
                 values[node.name] = _replay(x._tracer, node, values)
+                if node.op == "batch_norm" and self.training:
+                    x._tracer.use_batch_statistics(values[node.name])
         return values[graph.outputs[0]]
 
     def __repr__(self) -> str:
@@ -146,7 +164,7 @@ class GraphModule(Module):
 
     def share(self, alias: str, name: str) -> None:
         """Give a parameter a second name, as a layer used twice has."""
-        held = dict(self.named_parameters(remove_duplicate=False))
+        held = self._held()
         if name not in held:
             raise ModelError(
                 f"graph: expected a parameter {name!r} to share as {alias!r}; got none."

@@ -4,6 +4,9 @@ A module holds parameters and other modules as attributes and computes in `forwa
 NumPy array it is traced once for each shape and mode and runs as one program; called on a traced
 tensor, inside another module's forward, it adds its operations to the graph.
 
+Beside parameters it may hold buffers: arrays that belong to its state but that no optimiser
+touches, such as the running statistics of batch norm. They are plain NumPy arrays.
+
 It is not an autograd tensor library: `forward` is not run again for every batch.
 """
 
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,11 +22,12 @@ import numpy as np
 from striate.errors import ModelError, OptionError, suggest
 from striate.graph.graph import Graph, Shape
 from striate.nn.execution import Inference, Plan, as_batch
-from striate.nn.parameter import Float32, Parameter, as_float32
-from striate.nn.trace import find_tracer, sample_shape_of, trace
+from striate.nn.parameter import Array, Float32, Parameter, as_float32
+from striate.nn.trace import BATCH_COUNT, find_tracer, sample_shape_of, trace
 
 M = TypeVar("M", bound="Module")
 _MOST_PLANS = 16
+_HELD = ("_parameters", "_modules", "_buffers")
 _changes = itertools.count(1)
 
 
@@ -63,12 +67,14 @@ class Module:
     training: bool
     _parameters: dict[str, Parameter | None]
     _modules: dict[str, Module | None]
+    _buffers: dict[str, Array | None]
 
     def __init__(self) -> None:
         for name, value in (
             ("training", True),
             ("_parameters", {}),
             ("_modules", {}),
+            ("_buffers", {}),
             ("_plans", OrderedDict()),
             ("_ready", None),
             ("_last_shape", None),
@@ -93,6 +99,8 @@ class Module:
             self.register_parameter(name, value)
         elif isinstance(value, Module):
             self.add_module(name, value)
+        elif name in self.__dict__.get("_buffers", {}):
+            self.register_buffer(name, value)
         else:
             self._set_other(name, value)
         _Structure.version = next(_changes)
@@ -112,14 +120,14 @@ class Module:
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        for held in ("_parameters", "_modules"):
+        for held in _HELD:
             registered = self.__dict__.get(held, {})
             if name in registered:
                 return registered[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
-        for held in (self._parameters, self._modules):
+        for held in (self._parameters, self._modules, self._buffers):
             if name in held:
                 del held[name]
                 break
@@ -128,7 +136,8 @@ class Module:
         _Structure.version = next(_changes)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._parameters, *self._modules})
+        held = (*self._parameters, *self._modules, *self._buffers)
+        return sorted({*super().__dir__(), *held})
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter under a name; None keeps the name without one."""
@@ -138,6 +147,22 @@ class Module:
                 "Wrap the array in nn.Parameter."
             )
         self._register("_parameters", name, param)
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Add an array that is part of the state but is not trained; None keeps the name.
+
+        Args:
+            name: the attribute that it becomes.
+            tensor: numbers; kept as float32, whole numbers as int64.
+            persistent: only True: it is part of the state dict.
+        """
+        if not persistent:
+            raise OptionError(
+                f"register_buffer: expected persistent=True; got persistent={persistent!r} for "
+                f"{name!r}. Every buffer is part of the state dict: leave persistent out."
+            )
+        array = None if tensor is None else _buffer(tensor, f"register_buffer: {name}")
+        self._register("_buffers", name, array)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a module under a name; its parameters become part of this one's."""
@@ -157,16 +182,19 @@ class Module:
             raise OptionError(f"module: expected a name without dots; got {name!r}.")
         registered = self.__dict__[held]
         if name not in registered and hasattr(self, name):
-            if name not in self.__dict__ and name not in self._parameters | self._modules:
+            if name not in self.__dict__ and not self._holds(name):
                 raise OptionError(
                     f"{type(self).__name__}: expected a name that is free; got {name!r}, which "
                     "modules have already. Choose another."
                 )
-        for other in (self.__dict__, self._parameters, self._modules):
+        for other in (self.__dict__, self._parameters, self._modules, self._buffers):
             if other is not registered:
                 other.pop(name, None)
         registered[name] = value
         _Structure.version = next(_changes)
+
+    def _holds(self, name: str) -> bool:
+        return any(name in self.__dict__.get(held, {}) for held in _HELD)
 
     # ---- walking -----------------------------------------------------------------------------
 
@@ -207,19 +235,36 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """(state-dict name, parameter), a shared one once unless asked otherwise."""
+        return self._named(("_parameters",), prefix, recurse, remove_duplicate)
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Array]]:
+        """(state-dict name, array) of the buffers, a shared one once unless asked otherwise."""
+        return self._named(("_buffers",), prefix, recurse, remove_duplicate)
+
+    def _named(
+        self, kinds: Sequence[str], prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Any]]:
+        """What modules hold of some kinds, module after module, each under its state-dict name."""
         seen: set[int] = set()
         walk = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
         for path, module in walk:
-            for name, parameter in module._parameters.items():
-                if parameter is None or (remove_duplicate and id(parameter) in seen):
+            for name, value in (k for kind in kinds for k in module.__dict__[kind].items()):
+                if value is None or (remove_duplicate and id(value) in seen):
                     continue
-                seen.add(id(parameter))
-                yield (f"{path}.{name}" if path else name), parameter
+                seen.add(id(value))
+                yield (f"{path}.{name}" if path else name), value
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The parameters of this module and of all below it, a shared one once."""
         for _, parameter in self.named_parameters(recurse=recurse):
             yield parameter
+
+    def buffers(self, recurse: bool = True) -> Iterator[Array]:
+        """The buffers of this module and of all below it, a shared one once."""
+        for _, array in self.named_buffers(recurse=recurse):
+            yield array
 
     def get_submodule(self, target: str) -> Module:
         """The module at a path ("features.3"); "" is this one."""
@@ -235,6 +280,13 @@ class Module:
             raise OptionError(f"get_parameter: no parameter {target!r}. {suggest(target, known)}")
         return known[target]
 
+    def get_buffer(self, target: str) -> Array:
+        """The buffer with a state-dict name ("bn1.running_mean")."""
+        known = dict(self.named_buffers(remove_duplicate=False))
+        if target not in known:
+            raise OptionError(f"get_buffer: no buffer {target!r}. {suggest(target, known)}")
+        return known[target]
+
     def apply(self: M, fn: Callable[[Module], Any]) -> M:
         """Call a function on every module below this one and on this one, e.g. to initialise."""
         for child in self.children():
@@ -244,30 +296,33 @@ class Module:
 
     # ---- state -------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Float32]:
-        """Every parameter's array by torch's name.
+    def state_dict(self) -> dict[str, Array]:
+        """Every parameter's and buffer's array by torch's name.
 
-        The arrays are the parameters' own storage: change one and the network changes. Copy them
-        to keep them. A shared parameter stands under each of its names.
+        The arrays are the network's own storage: change one and the network changes. Copy them
+        to keep them. What is shared stands under each of its names.
         """
-        return {name: p.data for name, p in self.named_parameters(remove_duplicate=False)}
+        kinds = ("_parameters", "_buffers")
+        found = self._named(kinds, "", recurse=True, remove_duplicate=False)
+        return {name: k.data if isinstance(k, Parameter) else k for name, k in found}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True
     ) -> IncompatibleKeys:
-        """Copy arrays into the parameters of the same names; all of them or, on an error, none.
+        """Copy arrays into parameters and buffers of the same names; all or, on an error, none.
 
         Args:
             state_dict: name -> array, or anything NumPy can read, of the parameter's shape.
-            strict: whether names that are missing or unknown are errors.
+            strict: whether names that are missing or unknown are errors. (`num_batches_tracked`
+                may be missing, as in checkpoints of old.)
         Raises:
             ModelError: names are missing or unknown, or shapes differ; the message lists them.
         """
-        own = dict(self.named_parameters(remove_duplicate=False))
-        missing = [name for name in own if name not in state_dict]
+        own = self.state_dict()
+        missing = [n for n in own if n not in state_dict and not n.endswith(BATCH_COUNT)]
         unexpected = [name for name in state_dict if name not in own]
         arrays = {
-            name: as_float32(value, f"load_state_dict: {name}")
+            name: _as_kind(value, own[name], f"load_state_dict: {name}")
             for name, value in state_dict.items()
             if name in own
         }
@@ -287,11 +342,19 @@ class Module:
                 f"{'' if not strict else ', or pass strict=False to skip names'}."
             )
         for name, array in arrays.items():
-            own[name].data[...] = array
+            own[name][...] = array
         return IncompatibleKeys(missing, unexpected)
 
+    def graph_arrays(self, graph: Graph) -> dict[str, Float32]:
+        """The live arrays of the parameters and buffers that a graph of this network reads."""
+        known = self.state_dict()
+        return {node.name: known[node.name] for node in graph.parameters}
+
     def train(self: M, mode: bool = True) -> M:
-        """Set training mode here and below: dropout drops, also on a plain call."""
+        """Set training mode here and below, also for a plain call.
+
+        Dropout drops; batch norm takes the batch's statistics and keeps the running ones.
+        """
         if not isinstance(mode, bool):
             raise OptionError(f"train: expected True or False; got mode={mode!r}.")
         for module in self.modules():
@@ -299,7 +362,10 @@ class Module:
         return self
 
     def eval(self: M) -> M:
-        """Set evaluation mode here and below: dropout is the identity."""
+        """Set evaluation mode here and below.
+
+        Dropout is the identity; batch norm takes the running statistics.
+        """
         return self.train(False)
 
     # ---- calling -----------------------------------------------------------------------------
@@ -394,6 +460,26 @@ class Module:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _buffer(value: Any, where: str) -> Array:
+    """An array of the module's own: int64 of whole numbers, else float32."""
+    array = np.asarray(value)
+    if array.dtype.kind in "iu":
+        return np.array(array, np.int64)
+    return np.array(as_float32(value, where))
+
+
+def _as_kind(value: Any, like: Array, where: str) -> Array:
+    """`value` as an array of the dtype that `like` has."""
+    if like.dtype == np.float32:
+        return as_float32(value, where)
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise OptionError(
+            f"{where}: expected whole numbers; got {type(value).__name__} of dtype={array.dtype}."
+        )
+    return np.array(array, np.int64)
 
 
 def _listed(names: list[str], separator: str = ", ") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from striate.nn import functional as F
-from striate.nn.arguments import Sizes, named_pair, unsupported
+from striate.nn.arguments import Sizes, adaptive_size, named_pair, unsupported
 from striate.nn.module import Module
 
 
@@ -19,6 +19,7 @@ class MaxPool2d(Module):
         stride: likewise; the kernel size where None.
         padding: likewise; at most half of the kernel.
         dilation: pixels between the taps.
+        ceil_mode: round the number of windows up; the last ones reach over the edge.
     Input: (n, channels, ih, iw). Output: (n, channels, oh, ow).
 
     >>> import numpy as np
@@ -39,22 +40,24 @@ class MaxPool2d(Module):
     ) -> None:
         super().__init__()
         unsupported("MaxPool2d", "return_indices", return_indices, "Leave it out.")
-        unsupported("MaxPool2d", "ceil_mode", ceil_mode, "Pad the input so that the windows fit.")
         named_pair(kernel_size, "MaxPool2d", "kernel_size")
         named_pair(kernel_size if stride is None else stride, "MaxPool2d", "stride")
         named_pair(padding, "MaxPool2d", "padding", 0)
         named_pair(dilation, "MaxPool2d", "dilation")
         self.kernel_size, self.padding, self.dilation = kernel_size, padding, dilation
         self.stride = kernel_size if stride is None else stride
+        self.ceil_mode = bool(ceil_mode)
 
     def forward(self, x: Any) -> Any:
         """`y` for images x (n, channels, ih, iw)."""
-        return F.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation)
+        return F.max_pool2d(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
 
     def extra_repr(self) -> str:
         return (
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode=False"
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
         )
 
 
@@ -108,3 +111,32 @@ class AvgPool2d(Module):
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AdaptiveAvgPool2d(Module):
+    """The mean of each of oh × ow windows that together cover the image, whatever its size.
+
+    Window i reaches from row `⌊i·ih/oh⌋` to before row `⌈(i+1)·ih/oh⌉`.
+
+    Args:
+        output_size: (oh, ow), or one number for both; None keeps the image's size.
+    Input: (n, channels, ih, iw). Output: (n, channels, oh, ow).
+
+    >>> import numpy as np
+    >>> AdaptiveAvgPool2d((6, 6))(np.zeros((2, 16, 13, 13))).shape
+    (2, 16, 6, 6)
+    """
+
+    one_node = True
+
+    def __init__(self, output_size: Any) -> None:
+        super().__init__()
+        adaptive_size(output_size, "AdaptiveAvgPool2d")
+        self.output_size = output_size
+
+    def forward(self, x: Any) -> Any:
+        """`y` for images x (n, channels, ih, iw)."""
+        return F.adaptive_avg_pool2d(x, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"

@@ -222,6 +222,21 @@ class SymbolicTensor:
             )
         return self._tracer.apply("softmax", (self,), {}, "softmax")
 
+    def mean(self, dim: Any = None, keepdim: bool = False) -> SymbolicTensor:
+        """The mean over both axes of an image, `x.mean((2, 3))`."""
+        given = dim if isinstance(dim, (tuple, list)) else (dim,)
+        known = all(_is_whole(k) and -4 <= k < 4 for k in given)
+        if self.ndim != 4 or not known or sorted(int(k) % 4 for k in given) != [2, 3]:
+            raise untraceable(
+                f"the mean is over the height and width of images; got dim={dim!r} for shape "
+                f"{self.shape}",
+                "Write x.mean((2, 3)), or use F.avg_pool2d or F.adaptive_avg_pool2d.",
+            )
+        pooled = self._tracer.apply("adaptive_avg_pool2d", (self,), {"output": [1, 1]}, "mean")
+        if keepdim:
+            return pooled
+        return self._tracer.apply("reshape", (pooled,), {"shape": [-1]}, "mean_flat")
+
     # ---- shape -------------------------------------------------------------------------------
 
     def view(self, *shape: Any) -> SymbolicTensor:

@@ -1,7 +1,7 @@
 """Turning a module's `forward` into a graph: it is called once with symbolic tensors.
 
 A `Tracer` lives for one such call. It owns the growing graph, knows the path of every module
-(for the nodes' names) and the name of every parameter. It runs no arithmetic.
+(for the nodes' names) and the name of every parameter and buffer. It runs no arithmetic.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 
 from striate.errors import OptionError, ShapeError, TraceError
 from striate.graph.graph import Graph, Node, Shape
-from striate.nn.parameter import Parameter
+from striate.nn.parameter import Array, Float32, Parameter
 from striate.nn.symbol import SymbolicTensor, at_line
 from striate.nn.untraceable import boundaries, line_of, untraceable
 
 INPUT = "input"
+BATCH_COUNT = "num_batches_tracked"
+_STATISTICS = slice(3, 5)  # the inputs of a batch norm that are buffers
 
 
 class Traceable(Protocol):
@@ -32,13 +34,23 @@ class Traceable(Protocol):
 
     def named_parameters(self) -> Iterable[tuple[str, Parameter]]: ...
 
+    def named_buffers(self) -> Iterable[tuple[str, Array]]: ...
+
 
 @dataclass(frozen=True)
 class Traced:
-    """A module as a graph, and the parameters that the graph reads, by their names."""
+    """A module as a graph, and what goes with it.
+
+    Attributes:
+        graph: the network.
+        arrays: the live arrays of the parameters and buffers that the graph reads, by name.
+        by_batch: the batch norms that a plain call computes with the batch's statistics; for each
+            the array that counts the batches, or None.
+    """
 
     graph: Graph
-    parameters: Mapping[str, Parameter]
+    arrays: Mapping[str, Float32]
+    by_batch: Mapping[str, Array | None]
 
 
 class Tracer:
@@ -46,9 +58,12 @@ class Tracer:
 
     def __init__(self, root: Traceable) -> None:
         self.graph = Graph()
-        self.parameters: dict[str, Parameter] = {}
+        self.arrays: dict[str, Float32] = {}
+        self.by_batch: dict[str, Array | None] = {}
+        self._buffers = dict(root.named_buffers())
         self._paths = {id(module): path for path, module in root.named_modules()}
         self._names = {id(p): name for name, p in root.named_parameters()}
+        self._names |= {id(array): name for name, array in self._buffers.items()}
         self._reserved = {INPUT, *self._names.values()}
         self._scope: list[tuple[str, bool]] = []
         self._sites = 0
@@ -71,8 +86,9 @@ class Tracer:
             self._active = False
         self.graph.outputs = (self._output(root, result),)
         graph = self.graph.pruned()
-        used = {n.name: self.parameters[n.name] for n in graph.parameters}
-        return Traced(graph, used)
+        used = {n.name: self.arrays[n.name] for n in graph.parameters}
+        by_batch = {name: k for name, k in self.by_batch.items() if name in graph.nodes}
+        return Traced(graph, used, by_batch)
 
     def _output(self, root: Traceable, result: Any) -> str:
         if isinstance(result, SymbolicTensor) and result._tracer is self:
@@ -114,12 +130,24 @@ class Tracer:
                 f"{stem}: expected a tensor of the forward being traced; got one kept from an "
                 "earlier call. Do not store tensors on the module between calls."
             )
-        names = tuple(self._operand(value, stem) for value in inputs)
+        statistics = inputs[_STATISTICS] if op == "batch_norm" else ()
+        names = tuple(
+            self._statistic(value, stem)
+            if any(value is k for k in statistics)
+            else self._operand(value, stem)
+            for value in inputs
+        )
         try:
             node = self.graph.apply(self._unique(stem), op, names, attributes)
         except ShapeError as error:
             raise ShapeError(f"{error}{at_line()}") from None
         return SymbolicTensor(self, node.name, node.shape)
+
+    def use_batch_statistics(self, norm: SymbolicTensor) -> None:
+        """Let plain calls compute a batch norm, just added, as in training."""
+        mean = self.graph.nodes[norm._node].inputs[_STATISTICS][0]
+        counter = ".".join((*mean.split(".")[:-1], BATCH_COUNT))
+        self.by_batch[norm._node] = self._buffers.get(counter)
 
     def dropout_site(self) -> int:
         """A number for the next dropout: each place in the graph drops other elements."""
@@ -164,10 +192,24 @@ class Tracer:
                 "__init__; layers in a plain list or dict go into nn.ModuleList or "
                 "nn.ModuleDict.",
             )
+        return self._leaf(name, parameter.data)
+
+    def _leaf(self, name: str, array: Float32) -> str:
         if name not in self.graph.nodes:
-            self.graph.append(Node(name, "parameter", shape=parameter.shape, batched=False))
-            self.parameters[name] = parameter
+            self.graph.append(Node(name, "parameter", shape=array.shape, batched=False))
+            self.arrays[name] = array
         return name
+
+    def _statistic(self, value: Any, where: str) -> str:
+        """The name of a running statistic, which has to be a buffer."""
+        name = self._names.get(id(value))
+        if name is None or not isinstance(value, np.ndarray) or value.dtype != np.float32:
+            raise untraceable(
+                f"{where} was given running statistics that are no buffers of the network",
+                "In __init__ write self.register_buffer('running_mean', array), or use the layer "
+                "nn.BatchNorm2d.",
+            )
+        return self._leaf(name, value)
 
 
 boundaries.add(Tracer.run.__code__)

@@ -14,11 +14,12 @@ from striate.errors import OptionError, suggest
 if TYPE_CHECKING:
     from striate.formula.update import UpdateRule
     from striate.graph.graph import Graph
-    from striate.program.native import NativeInference, NativeTraining
+    from striate.program.native import NativeInference
     from striate.program.reference import ReferenceInference, ReferenceTraining
+    from striate.program.training import TrainingProgram
 
     Inference: TypeAlias = NativeInference | ReferenceInference
-    Training: TypeAlias = NativeTraining | ReferenceTraining
+    Training: TypeAlias = TrainingProgram | ReferenceTraining
 
 BACKENDS = ("native", "reference")
 
@@ -47,13 +48,28 @@ def build_inference(graph: Graph, backend: str | None = None) -> Inference:
 
 
 def build_training(
-    graph: Graph, *, loss: str, rule: UpdateRule, backend: str | None = None
+    graph: Graph,
+    *,
+    loss: str,
+    rule: UpdateRule,
+    backend: str | None = None,
+    batch_size: int = 32,
 ) -> Training:
-    """The program that trains a forward graph: loss, gradient and update of every step."""
+    """The program that trains a forward graph: loss, gradient and update of every step.
+
+    It takes any batch size; `batch_size` is the one that the choice of algorithms goes by.
+    """
     if backend_name(backend) == "reference":
         from striate.program.reference import ReferenceTraining
 
         return ReferenceTraining(graph, loss, rule)
+    from striate.codegen.targets import current_target
+    from striate.program.choose import batch_magnitude, blocked_pays
+
+    if blocked_pays(graph, current_target()):
+        from striate.program.blocked_train import BlockedTraining
+
+        return BlockedTraining(graph, loss, rule, batch=batch_magnitude(batch_size))
     from striate.program.native import NativeTraining
 
     return NativeTraining(graph, loss, rule)

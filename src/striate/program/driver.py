@@ -193,7 +193,7 @@ class _Driver:
 
     # ---- what every entry shares --------------------------------------------------------------
 
-    def enter(self, thread: Value, block: Value) -> Value | None:
+    def enter(self, thread: Value, block: Value) -> Value:
         b = self.b
         self.block, self.thread = block, thread
         step = b.mul(thread, self.layout.workspace)

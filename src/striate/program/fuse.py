@@ -15,7 +15,10 @@ from striate.kernels.kernel import Tail
 from striate.kernels.pool import Pool
 from striate.kernels.window import taps
 
-_TAILED = {"conv2d", "linear", "conv2d:dx", "linear:dx", "max_pool2d", "avg_pool2d", "dropout"}
+TAILED = frozenset(
+    {"conv2d", "linear", "conv2d:dx", "linear:dx", "max_pool2d", "avg_pool2d", "dropout"}
+)
+"""Operations whose kernels with the batch in lanes carry tails."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,24 @@ class Schedule:
     root: dict[str, str] = field(default_factory=dict)
 
 
-def fuse(graph: Graph, aliases: Iterable[str] = ("reshape",)) -> Schedule:
+def fuse(
+    graph: Graph,
+    aliases: Iterable[str] = ("reshape",),
+    hosts: frozenset[str] = TAILED,
+) -> Schedule:
     """Schedule a graph's steps, maps fused into tails where that is possible.
 
     Args:
         graph: its outputs are stored whatever happens.
         aliases: operations that only rename their first input.
+        hosts: operations whose kernels carry tails.
     """
-    return _Fuser(graph, set(aliases)).run()
+    return _Fuser(graph, set(aliases), hosts).run()
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, aliases: set[str]) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, aliases: set[str], hosts: frozenset[str]) -> None:
+        self.graph, self.hosts = graph, hosts
         self.schedule = Schedule()
         root = self.schedule.root
         for node in graph.nodes.values():
@@ -92,7 +100,7 @@ class _Fuser:
             if position is None:
                 continue
             step = self.schedule.steps[position]
-            if step.output != source or not _can_carry(step.node, self.graph):
+            if step.output != source or not self._can_carry(step.node):
                 continue
             if step.tail is not None and self._wanted_elsewhere(source):
                 continue
@@ -100,6 +108,11 @@ class _Fuser:
             if all(made.get(i, -1) < position for i in others):
                 return position
         return None
+
+    def _can_carry(self, node: Node) -> bool:
+        if node.op == "max_pool2d:dx":
+            return pool_of(node, self.graph.nodes[node.inputs[1]].shape).partition
+        return node.op in self.hosts
 
     def _memory(self, node: Node) -> list[str]:
         """The values whose memory a node's inputs are; the inputs themselves keep their shapes."""
@@ -124,12 +137,6 @@ class _Fuser:
         expr = substitute(from_json(node.attributes["expr"]), values)
         tail = Tail(expr, len(extras), keep)
         return Fused(step.node, node.name, tail, tuple(extras))
-
-
-def _can_carry(node: Node, graph: Graph) -> bool:
-    if node.op == "max_pool2d:dx":
-        return pool_of(node, graph.nodes[node.inputs[1]].shape).partition
-    return node.op in _TAILED
 
 
 def pool_of(node: Node, source: tuple[int, ...]) -> Pool:

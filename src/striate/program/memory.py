@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _ALIGN = 16  # floats: one cache line
@@ -30,11 +30,32 @@ def plan(lives: Mapping[str, tuple[int, int]], sizes: Mapping[str, int]) -> Aren
         sizes: for each value its floats.
 
     Returns:
-        Offsets by first fit, the largest values first.
+        Offsets by first fit; of several orders to place values in, the one that needs least.
     """
-    arena = Arena(lower_bound=_peak(lives, sizes))
+    orders: list[Callable[[str], tuple[int, ...]]] = [
+        lambda v: (-sizes[v], *lives[v]),
+        lambda v: (*lives[v], -sizes[v]),
+        lambda v: (lives[v][0] - lives[v][1], -sizes[v], lives[v][0]),
+        lambda v: (-sizes[v] * (lives[v][1] - lives[v][0] + 1), lives[v][0]),
+    ]
+    bound = _peak(lives, sizes)
+    best = Arena(size=-1)
+    for order in orders:
+        arena = _first_fit(sorted(lives, key=order), lives, sizes)
+        if best.size < 0 or arena.size < best.size:
+            best = arena
+        if best.size == bound:
+            break
+    best.lower_bound = bound
+    return best
+
+
+def _first_fit(
+    names: Sequence[str], lives: Mapping[str, tuple[int, int]], sizes: Mapping[str, int]
+) -> Arena:
+    arena = Arena()
     placed: list[tuple[int, int, int, int]] = []  # offset, size, first, last
-    for name in sorted(lives, key=lambda v: (-sizes[v], lives[v])):
+    for name in names:
         first, last = lives[name]
         size = aligned(sizes[name])
         busy = sorted((o, s) for o, s, f, t in placed if f <= last and first <= t)

@@ -11,7 +11,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,34 +23,19 @@ from striate.errors import ModelError, suggest
 from striate.formula.update import UpdateRule
 from striate.graph.graph import Graph
 from striate.program import threads
+from striate.program.arrays import Float32, address_of, aligned_zeros, as_parameter
 from striate.program.channel_plan import plan_channels
-from striate.program.checks import (
-    parameter_of,
-    require_course,
-    require_images,
-    require_labels,
-    require_one_input,
-    require_targets,
-)
+from striate.program.checks import require_images, require_one_input
+from striate.program.choose import batch_magnitude, blocked_pays
 from striate.program.driver import PIECES
 from striate.program.plan import InferencePlan, TrainingPlanner, plan_inference
-from striate.program.result import TrainResult
+from striate.program.training import Course, TrainingProgram
 from striate.settings import get_num_threads
 
-Float32 = NDArray[np.float32]
+if TYPE_CHECKING:
+    from striate.program.blocked_native import BlockedProgram
+
 _ALIGN = 64
-
-
-def aligned_zeros(count: int) -> Float32:
-    """`count` float32 zeros that begin at a cache line."""
-    raw = np.zeros(4 * count + _ALIGN, np.uint8)
-    start = -raw.ctypes.data % _ALIGN
-    return raw[start : start + 4 * count].view(np.float32)
-
-
-def _address(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 class _Loaded:
@@ -60,11 +45,11 @@ class _Loaded:
         self._code = load(list(modules), target)
         self.entry = self._code.function("entry", ctypes.c_int64, ctypes.c_void_p)
         self.block = np.zeros(max(len(fields), 1), np.int64)
-        self.block_address = _address(self.block)
+        self.block_address = address_of(self.block)
         self.place = {name: k for k, name in enumerate(fields)}
         self.workspace = workspace
         self.shared = np.zeros(spmd.SHARED_BYTES + _ALIGN, np.uint8)
-        self.shared_address = -(-_address(self.shared) // _ALIGN) * _ALIGN
+        self.shared_address = -(-address_of(self.shared) // _ALIGN) * _ALIGN
         self._workspaces = aligned_zeros(0)
         self.set("shared", self.shared_address)
 
@@ -73,14 +58,14 @@ class _Loaded:
 
     def word(self, offset: int) -> NDArray[np.int64]:
         """A word of the shared block, as a live array of one."""
-        start = self.shared_address - _address(self.shared) + offset
+        start = self.shared_address - address_of(self.shared) + offset
         return self.shared[start : start + 8].view(np.int64)
 
     def reserve(self, count: int) -> None:
         """Room for this many threads' values."""
         if self._workspaces.size < count * self.workspace:
             self._workspaces = aligned_zeros(count * self.workspace)
-            self.set("workspaces", _address(self._workspaces))
+            self.set("workspaces", address_of(self._workspaces))
 
 
 class NativeInference:
@@ -91,12 +76,16 @@ class NativeInference:
         self.graph = graph
         self.input = graph.inputs[0]
         self.target = target or current_target()
+        self._is_blocked = blocked_pays(graph, self.target)
         self._lock = threading.Lock()
-        self._programs: dict[tuple[tuple[str, ...], bool], _Program] = {}
+        self._programs: dict[tuple[tuple[str, ...], int], _Program | BlockedProgram] = {}
 
-    def run(self, x: NDArray[Any], parameters: Mapping[str, Any]) -> Float32:
-        """The first output, (n, *shape) float32, of a batch (n, *input shape)."""
-        return self._run(x, parameters, (self.graph.outputs[0],))[0]
+    def run(self, x: NDArray[Any], parameters: Mapping[str, Any], frozen: bool = False) -> Float32:
+        """The first output, (n, *shape) float32, of a batch (n, *input shape).
+
+        `frozen` promises that the parameters hold what they held at the last call.
+        """
+        return self._run(x, parameters, (self.graph.outputs[0],), frozen)[0]
 
     def values(
         self, x: NDArray[Any], parameters: Mapping[str, Any], names: Sequence[str]
@@ -113,9 +102,11 @@ class NativeInference:
         found = dict(zip(outputs, self._run(x, parameters, outputs), strict=True))
         return {n: found[n] if n in found else np.asarray(leaves[n], np.float32) for n in names}
 
-    def _program(self, outputs: tuple[str, ...], count: int) -> _Program:
+    def _program(self, outputs: tuple[str, ...], count: int) -> _Program | BlockedProgram:
         """The program for a batch: a few samples go with channels in lanes where that serves."""
         few = count <= _few(self.target)
+        if self._is_blocked:
+            return self._blocked(outputs, count)
         key = (outputs, few)
         if key not in self._programs:
             plan = plan_channels(self.graph, self.target, outputs) if few else None
@@ -127,15 +118,29 @@ class NativeInference:
                 self._programs[key] = kind(plan, self.graph, self.target)
         return self._programs[key]
 
+    def _blocked(self, outputs: tuple[str, ...], count: int) -> _Program | BlockedProgram:
+        """The blocked program for a batch of about this size."""
+        magnitude = batch_magnitude(count)
+        key = (outputs, magnitude)
+        if key not in self._programs:
+            from striate.program.blocked_native import BlockedProgram
+
+            self._programs[key] = BlockedProgram(self.graph, self.target, outputs, magnitude)
+        return self._programs[key]
+
     def _run(
-        self, x: NDArray[Any], parameters: Mapping[str, Any], outputs: tuple[str, ...]
+        self,
+        x: NDArray[Any],
+        parameters: Mapping[str, Any],
+        outputs: tuple[str, ...],
+        frozen: bool = False,
     ) -> list[Float32]:
         require_images("inference", x, self.input.shape)
         count = len(x)
         if not count:
             return [np.empty((0, *self.graph.nodes[o].shape), np.float32) for o in outputs]
         with self._lock:
-            return self._program(outputs, count).run(x, count, parameters)
+            return self._program(outputs, count).run(x, count, parameters, frozen)
 
 
 def _few(target: Target) -> int:
@@ -157,7 +162,9 @@ class _Program:
         self._claims = self._loaded.word(spmd.CLAIMS)
         self._samples = self._loaded.place["samples"]
 
-    def run(self, images: NDArray[Any], count: int, parameters: Mapping[str, Any]) -> list[Float32]:
+    def run(
+        self, images: NDArray[Any], count: int, parameters: Mapping[str, Any], frozen: bool = False
+    ) -> list[Float32]:
         raise TypeError(f"{type(self).__name__} does not say how it runs.")
 
     def _launch(self, count: int, pieces: int) -> None:
@@ -182,8 +189,8 @@ class _Program:
         for k, node in enumerate(self._names):
             given = parameters.get(node.name)
             if given is None or given is not self._bound[k]:
-                array = _parameter(parameters, node.name, node.shape)
-                self._loaded.set(f"parameter:{node.name}", _address(array))
+                array = as_parameter(parameters, node.name, node.shape)
+                self._loaded.set(f"parameter:{node.name}", address_of(array))
                 # A converted copy would hide later changes in place: bind those anew each time.
                 self._bound[k] = given if array is given else None
                 self._kept[k] = array
@@ -198,14 +205,16 @@ class _BatchProgram(_Program):
         super().__init__(plan, graph, target)
         self._width = target.width
 
-    def run(self, images: NDArray[Any], count: int, parameters: Mapping[str, Any]) -> list[Float32]:
+    def run(
+        self, images: NDArray[Any], count: int, parameters: Mapping[str, Any], frozen: bool = False
+    ) -> list[Float32]:
         self._bind(parameters)
         images = np.ascontiguousarray(images, np.float32)
         groups = -(-count // self._width)
         arrays = [np.empty((groups * self._width, *s), np.float32) for s in self.shapes]
-        self._loaded.set("images", _address(images))
+        self._loaded.set("images", address_of(images))
         for k, array in enumerate(arrays):
-            self._loaded.set(f"output:{k}", _address(array))
+            self._loaded.set(f"output:{k}", address_of(array))
         self._launch(count, groups)
         return [a[:count] for a in arrays]
 
@@ -221,167 +230,70 @@ class _SampleProgram(_Program):
         most = _few(target)
         self._images = np.zeros((most, *graph.inputs[0].shape), np.float32)
         self._outputs = [np.zeros((most, *s), np.float32) for s in self.shapes]
-        self._loaded.set("images", _address(self._images))
+        self._loaded.set("images", address_of(self._images))
         for k, array in enumerate(self._outputs):
-            self._loaded.set(f"output:{k}", _address(array))
+            self._loaded.set(f"output:{k}", address_of(array))
 
-    def run(self, images: NDArray[Any], count: int, parameters: Mapping[str, Any]) -> list[Float32]:
+    def run(
+        self, images: NDArray[Any], count: int, parameters: Mapping[str, Any], frozen: bool = False
+    ) -> list[Float32]:
         self._bind(parameters)
         self._images[:count] = images
         self._launch(count, count)
         return [a[:count].copy() for a in self._outputs]
 
 
-def _parameter(parameters: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Float32:
-    given = parameter_of(parameters, name, shape)
-    array = np.ascontiguousarray(given, np.float32)
-    # A view of a memory map or of another subclass is no copy: the given array is used as it is.
-    shared = isinstance(given, np.ndarray) and np.may_share_memory(array, given)
-    return given if shared else array
-
-
-class NativeTraining:
-    """Trains a forward graph: whole epochs in one native call.
-
-    Attributes:
-        parameters: live float32 arrays by name, zero at first; fill them before the first run.
-        state: live float32 arrays of the optimiser, "momentum:0.weight", zero at first.
-    """
+class NativeTraining(TrainingProgram):
+    """Trains a forward graph with the batch in lanes."""
 
     def __init__(
         self, graph: Graph, loss: str, rule: UpdateRule, target: Target | None = None
     ) -> None:
         require_one_input("training", graph)
-        self.rule, self.input = rule, graph.inputs[0]
-        self.prediction = graph.nodes[graph.outputs[0]]
         self.target = target or current_target()
-        self.plan = TrainingPlanner(graph, loss, rule, self.target).plan()
-        layout = self.plan.layout
-        self._loaded = _Loaded(self.plan.modules, layout.context, layout.workspace, self.target)
-        self._arenas = {
-            name: aligned_zeros(self.plan.arena_floats)
-            for name in ("p", "g", *(f"state:{s}" for s in rule.state))
-        }
-        self.parameters = self._views("p")
-        self.state = {
-            f"{s}:{name}": view
-            for s in rule.state
-            for name, view in self._views(f"state:{s}").items()
-        }
+        self.plan = plan = TrainingPlanner(graph, loss, rule, self.target).plan()
+        floats, shape, width = plan.arena_floats, plan.target_shape, self.target.width
+        super().__init__(graph, rule, plan.places, floats, shape, width)
+        layout = plan.layout
+        self._loaded = _Loaded(plan.modules, layout.context, layout.workspace, self.target)
         self._pieces = aligned_zeros(PIECES * layout.piece_floats)
         self._whole = aligned_zeros(0)
-        self._flags = np.zeros(self.plan.flags, np.int64)
+        self._flags = np.zeros(plan.flags, np.int64)
         self._stamp = 1
-        self._course: tuple[Float32, Float32, int] = (aligned_zeros(0), aligned_zeros(0), 1)
         self._bind_arenas()
-
-    def so_far(self) -> TrainResult:
-        """What the running call has brought until now; for use in its `progress`."""
-        losses, correct, batch_size = self._course
-        done = int(self._loaded.word(spmd.PROGRESS)[0])
-        seen = min(done * batch_size, losses.size)
-        return TrainResult(done, losses[:seen], correct[:seen] > 0.5)
-
-    def _views(self, arena: str) -> dict[str, Float32]:
-        views = {}
-        for name, place in self.plan.places.items():
-            size = int(np.prod(place.shape, dtype=np.int64))
-            flat = self._arenas[arena][place.offset : place.offset + size]
-            views[name] = flat.reshape(place.shape)
-        return views
 
     def _bind_arenas(self) -> None:
         loaded = self._loaded
-        for name, arena in self._arenas.items():
-            loaded.set(name, _address(arena))
-        for name, place in self.plan.places.items():
-            loaded.set(f"parameter:{name}", _address(self._arenas["p"]) + 4 * place.offset)
-        loaded.set("pieces", _address(self._pieces))
-        loaded.set("flags", _address(self._flags))
+        for name, arena in self.arenas.items():
+            loaded.set(name, address_of(arena))
+        for name in self.plan.places:
+            loaded.set(f"parameter:{name}", self.place_address("p", name))
+        loaded.set("pieces", address_of(self._pieces))
+        loaded.set("flags", address_of(self._flags))
         loaded.set("sleep", threads.sleep_address())
         loaded.set("hypers", len(self.rule.hyper))
 
-    def run(
-        self,
-        images: Any,
-        targets: Any,
-        order: Any,
-        *,
-        batch_size: int,
-        hyper: Any,
-        first_step: int = 0,
-        seed: int = 0,
-        progress: Callable[[int], None] | None = None,
-        stop: threading.Event | None = None,
-    ) -> TrainResult:
-        """One step a batch, over the samples that `order` names; see ReferenceTraining.run."""
-        images = np.ascontiguousarray(images, np.float32)
-        require_images("training", images, self.input.shape)
-        order = np.ascontiguousarray(order, np.int64)
-        targets = self._targets(targets, len(images))
-        hyper = np.ascontiguousarray(hyper, np.float32)
-        steps = require_course(order, len(images), batch_size, hyper.shape, self.rule)
-        width = self.target.width
-        losses = np.zeros(order.size + width, np.float32)
-        correct = np.zeros(order.size + width, np.float32)
-        groups = -(-min(batch_size, max(order.size, 1)) // width)
-        self._size_for(groups)
-        arrays = dict(
-            images=images, targets=targets, order=order, losses=losses, correct=correct, hyper=hyper
-        )
-        for name, array in arrays.items():
-            self._loaded.set(name, _address(array))
-        for name, number in dict(
-            samples=order.size, steps=steps, batch=batch_size, first_step=first_step
-        ).items():
-            self._loaded.set(name, number)
-        self._loaded.block.view(np.uint64)[self._loaded.place["seed"]] = seed & (2**64 - 1)
-        self._course = (losses[: order.size], correct[: order.size], batch_size)
-        self._go(steps, progress, stop)
-        return self.so_far()
+    def word(self, offset: int) -> NDArray[np.int64]:
+        return self._loaded.word(offset)
 
-    def _go(
-        self,
-        steps: int,
-        progress: Callable[[int], None] | None,
-        stop: threading.Event | None,
-    ) -> None:
-        loaded = self._loaded
-        halt, count = loaded.word(spmd.STOP), loaded.word(spmd.PROGRESS)
-        for offset in (spmd.STOP, spmd.HALTED, spmd.PROGRESS):
-            loaded.word(offset)[0] = 0
-        if not steps or (stop is not None and stop.is_set()):
-            return
-        number = get_num_threads()
-        loaded.reserve(number)
-        loaded.set("threads", number)
-        loaded.set("stamp", self._stamp)
-        self._stamp += 2 * steps
-
-        def tick() -> None:
-            if stop is not None and stop.is_set():
-                halt[0] = 1
-            if progress is not None:
-                progress(int(count[0]))
-
-        def end() -> None:
-            halt[0] = 1
-
-        threads.run_watched(loaded.entry, loaded.block_address, number, tick, end)
+    def aim(self, course: Course, threads: int) -> tuple[Callable[[int, int], None], int]:
+        loaded, size = self._loaded, course.order.size
+        self._size_for(-(-min(course.batch_size, max(size, 1)) // self.target.width))
+        for name in ("images", "targets", "order", "losses", "correct", "hyper"):
+            loaded.set(name, address_of(getattr(course, name)))
+        numbers = dict(samples=size, steps=course.steps, batch=course.batch_size)
+        numbers |= dict(first_step=course.first_step, threads=threads, stamp=self._stamp)
+        for name, number in numbers.items():
+            loaded.set(name, number)
+        loaded.block.view(np.uint64)[loaded.place["seed"]] = course.seed & (2**64 - 1)
+        loaded.reserve(threads)
+        self._stamp += 2 * course.steps
+        return loaded.entry, loaded.block_address
 
     def _size_for(self, groups: int) -> None:
         """Room for the values that are kept for all groups of a batch."""
         floats = sum(size for size, _ in self.plan.layout.whole.values()) * groups
         if self._whole.size < floats:
             self._whole = aligned_zeros(floats)
-        self._loaded.set("whole", _address(self._whole))
+        self._loaded.set("whole", address_of(self._whole))
         self._loaded.set("capacity", groups)
-
-    def _targets(self, targets: Any, count: int) -> NDArray[Any]:
-        shape = self.plan.target_shape
-        kind = np.int64 if shape is None else np.float32
-        array = np.ascontiguousarray(targets, kind)
-        require_targets(array, count, shape or ())
-        if shape is None:
-            require_labels(array, self.prediction.shape[0] if self.prediction.shape else 1)
-        return array

@@ -150,7 +150,7 @@ class TrainingPlanner:
         whole, found = differentiate(graph, loss, names)
         self.loss = whole.nodes[whole.outputs[-1]]
         self.source, self.wanted = graph.inputs[0], whole.nodes[self.loss.inputs[1]]
-        self.parts = {p: _parts(whole, node) for p, node in found.items()}
+        self.parts = {p: gradient_parts(whole, node) for p, node in found.items()}
         ends = [node for nodes in self.parts.values() for node in nodes]
         self.graph = whole.pruned(ends or [f"{self.loss.name}:dx"])
         self.deferred = {nodes[0]: p for p, nodes in self.parts.items() if self._is_deferred(nodes)}
@@ -297,11 +297,11 @@ class TrainingPlanner:
         return [Items(-(-total // _CHUNK), work)]
 
 
-def _parts(graph: Graph, name: str) -> list[str]:
+def gradient_parts(graph: Graph, name: str) -> list[str]:
     """The gradient nodes whose sum a parameter's gradient is (several, where it is shared)."""
     node = graph.nodes[name]
     if node.op == "map" and not node.batched:
-        return [part for i in node.inputs for part in _parts(graph, i)]
+        return [part for i in node.inputs for part in gradient_parts(graph, i)]
     if ":d" not in node.op:
         raise CompileError(f"program: no native gradient for the parameter behind {name!r}.")
     return [name]

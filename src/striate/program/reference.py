@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import ModelError, suggest
+from striate.formula.norm import BatchNormTraining
 from striate.formula.operations import find_operation
 from striate.formula.structure import Dropout
 from striate.formula.update import UpdateRule, apply_numpy
 from striate.graph.gradient import differentiate
 from striate.graph.graph import LEAVES, Graph, Node
+from striate.graph.statistics import buffers
 from striate.program.checks import (
     parameter_of,
     require_course,
@@ -103,7 +105,9 @@ class ReferenceInference:
         self.graph = graph
         self.input = graph.inputs[0]
 
-    def run(self, x: ArrayLike, parameters: Mapping[str, ArrayLike]) -> Float32:
+    def run(
+        self, x: ArrayLike, parameters: Mapping[str, ArrayLike], frozen: bool = False
+    ) -> Float32:
         """The first output, (n, *shape) float32, of a batch (n, *input shape)."""
         name = self.graph.outputs[0]
         return self.values(x, parameters, [name])[name]
@@ -133,6 +137,7 @@ class ReferenceTraining:
 
     Attributes:
         parameters: live float32 arrays by name, zero at first; fill them before the first run.
+            The running statistics of batch norms are among them; each step keeps them.
         state: live float32 arrays of the optimiser, `"momentum:0.weight"`, zero at first.
     """
 
@@ -149,12 +154,14 @@ class ReferenceTraining:
             f"{name}:{parameter}": np.zeros_like(array)
             for name in rule.state
             for parameter, array in self.parameters.items()
+            if parameter not in buffers(graph)
         }
         self._losses: list[Float32] = []
         self._correct: list[NDArray[np.bool_]] = []
         self.graph, self.gradients = differentiate(graph, loss, list(self.parameters))
         self.loss = self.graph.nodes[self.graph.outputs[-1]]
         self.target = self.graph.nodes[self.loss.inputs[1]]
+        self._norms = [node for node in self.graph.pruned([self.loss.name]).steps if _is_norm(node)]
 
     def run(
         self,
@@ -220,6 +227,7 @@ class ReferenceTraining:
     def _values(self, images: ArrayLike, targets: ArrayLike, draw: Draw | None) -> dict[str, Array]:
         leaves = {**self.parameters, self.input.name: images, self.target.name: targets}
         names = [self.loss.name, self.prediction.name, *self.gradients.values()]
+        names += [node.inputs[0] for node in self._norms]
         return evaluate_graph(self.graph, leaves, names, draw)
 
     def _step(
@@ -232,7 +240,22 @@ class ReferenceTraining:
             self.parameters[name][...] = value
             for key, array in states.items():
                 state[key][...] = array
+        for norm in self._norms:
+            self._keep_statistics(norm, found[norm.inputs[0]])
         loss = found[self.loss.name].astype(np.float32)
         if not self.classifies:
             return loss, np.zeros(loss.shape, bool)
         return loss, found[self.prediction.name].argmax(axis=1) == targets
+
+    def _keep_statistics(self, norm: Node, x: Array) -> None:
+        """Move a batch norm's running statistics towards those of the batch."""
+        running = [self.parameters[name] for name in norm.inputs[3:]]
+        operation = find_operation(norm.op)
+        if isinstance(operation, BatchNormTraining):
+            found = operation.running_statistics(norm.attributes, x, *running)
+            for array, value in zip(running, found, strict=True):
+                array[...] = value
+
+
+def _is_norm(node: Node) -> bool:
+    return node.op == BatchNormTraining.name

@@ -54,11 +54,8 @@ class Predictor:
         finally:
             for module, training in modes:
                 module.training = training
-        names = {node.name for node in graph.parameters}
         self.output: tuple[int, ...] = graph.nodes[graph.outputs[0]].shape
-        self.parameters: Mapping[str, NDArray[np.float32]] = {
-            name: p.data for name, p in net.named_parameters() if name in names
-        }
+        self.parameters: Mapping[str, NDArray[np.float32]] = net.graph_arrays(graph)
         self._program = build_inference(graph, backend=backend)
 
     def batches(

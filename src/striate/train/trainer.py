@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import OptionError, StriateError
+from striate.nn.trace import BATCH_COUNT
 from striate.optim import Optimizer, Schedule
 from striate.train.checkpoint import (
     Checkpoint,
@@ -79,10 +80,15 @@ class Trainer:
         self.settings = _settings(plan, train, held_out, self.graph.to_json())
         self.folder = None if folder is None else OutputFolder(folder)
         self.program = build_training(
-            self.graph, loss=plan.loss, rule=plan.optimizer.rule(), backend=plan.backend
+            self.graph,
+            loss=plan.loss,
+            rule=plan.optimizer.rule(),
+            backend=plan.backend,
+            batch_size=plan.batch_size,
         )
-        names = {node.name for node in self.graph.parameters}
-        self.arrays = {name: p.data for name, p in net.named_parameters() if name in names}
+        self.arrays = net.graph_arrays(self.graph)
+        counters = [k for name, k in net.named_buffers() if name.endswith(BATCH_COUNT)]
+        self.counters = [(array, int(array)) for array in counters]
         for name, array in self.arrays.items():
             self.program.parameters[name][...] = array
         self.predictor = None if held_out is None else Predictor(net, shape, plan.backend)
@@ -132,7 +138,7 @@ class Trainer:
             self.course.add(record)
         self.best = dict(checkpoint.best)
         with self.guard.whole():
-            self._to_net(self.program.parameters)
+            self._to_net(self.program.parameters, done)
 
     # ---- epochs ------------------------------------------------------------------------------
 
@@ -166,7 +172,7 @@ class Trainer:
         record["seconds"] = time.perf_counter() - began
         record["images_per_second"] = speed
         with self.guard.whole():
-            self._to_net(self.program.parameters)
+            self._to_net(self.program.parameters, epoch)
             is_best = self.course.add(record)
             if is_best and self.plan.early_stopping is not None:
                 self.best = {name: array.copy() for name, array in self.arrays.items()}
@@ -252,9 +258,12 @@ class Trainer:
 
     # ---- keeping -----------------------------------------------------------------------------
 
-    def _to_net(self, parameters: Any) -> None:
+    def _to_net(self, parameters: Any, epoch: int) -> None:
+        """Give the network the state that it has after an epoch."""
         for name, array in self.arrays.items():
             array[...] = parameters[name]
+        for counter, before in self.counters:
+            counter[...] = before + epoch * self.steps_per_epoch
 
     def _save(self, is_best: bool) -> None:
         if self.folder is None:
@@ -278,7 +287,7 @@ class Trainer:
         """Put back the best epoch, where that was asked for; write what may be missing."""
         if self.plan.early_stopping is not None and self.best:
             with self.guard.whole():
-                self._to_net(self.best)
+                self._to_net(self.best, self.course.best_epoch or 0)
                 self.course.restored = True
         if self.folder is not None and self.course.history:
             self.folder.write_model(self.net)

@@ -1,0 +1,253 @@
+"""The classic networks: their sizes, their shapes at several inputs, torchvision's names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import striate as st
+from striate import models, nn
+from striate.errors import OptionError
+from striate.nn import functional as F
+
+PARAMETERS = {  # as published with torchvision's weights
+    "alexnet": 61_100_840,
+    "vgg11": 132_863_336,
+    "vgg13": 133_047_848,
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
+    "vgg11_bn": 132_868_840,
+    "vgg13_bn": 133_053_736,
+    "vgg16_bn": 138_365_992,
+    "vgg19_bn": 143_678_248,
+    "googlenet": 6_624_904,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "squeezenet1_0": 1_248_424,
+    "squeezenet1_1": 1_235_496,
+    "mobilenet_v2": 3_504_872,
+    "lenet5": 61_706,
+    "resnet20": 272_474,
+    "resnet32": 466_906,
+    "resnet56": 855_770,
+    "cifar_vgg": 307_498,
+    "unet": 31_030_658,
+}
+ENTRIES = {  # of torchvision's state dicts, counters of batch norm included
+    "alexnet": 16,
+    "vgg16": 32,
+    "vgg16_bn": 97,
+    "resnet18": 122,
+    "resnet50": 320,
+    "mobilenet_v2": 314,
+    "squeezenet1_1": 52,
+}
+
+pytestmark = pytest.mark.usefixtures("no_draws")
+
+
+def count(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def output_shape(net: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    graph = net.eval().to_graph(shape)
+    return graph.nodes[graph.outputs[0]].shape
+
+
+def test_every_network_is_counted():
+    assert set(PARAMETERS) == set(models.MODELS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_and_usual_shape(name):
+    net = models.build(name)
+    assert count(net) == PARAMETERS[name]
+    shape = models.usual_input(name)
+    classes = 1000 if shape == (3, 224, 224) else 10
+    assert output_shape(net, shape) == ((2, 256, 256) if name == "unet" else (classes,))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_as_many_entries_as_torchvision(name):
+    assert len(models.build(name).state_dict()) == ENTRIES[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("alexnet", {"features.10.weight": (256, 256, 3, 3), "classifier.6.bias": (1000,)}),
+        ("vgg16", {"features.28.weight": (512, 512, 3, 3), "classifier.0.weight": (4096, 25088)}),
+        ("vgg16_bn", {"features.41.running_var": (512,), "features.40.bias": (512,)}),
+        (
+            "resnet18",
+            {
+                "conv1.weight": (64, 3, 7, 7),
+                "bn1.running_mean": (64,),
+                "layer2.0.downsample.0.weight": (128, 64, 1, 1),
+                "layer2.0.downsample.1.weight": (128,),
+                "layer4.1.bn2.num_batches_tracked": (),
+                "fc.weight": (1000, 512),
+            },
+        ),
+        (
+            "resnet50",
+            {
+                "layer1.0.conv3.weight": (256, 64, 1, 1),
+                "layer1.0.downsample.0.weight": (256, 64, 1, 1),
+                "layer4.2.conv2.weight": (512, 512, 3, 3),
+                "layer3.5.bn3.bias": (1024,),
+            },
+        ),
+        (
+            "mobilenet_v2",
+            {
+                "features.0.0.weight": (32, 3, 3, 3),
+                "features.1.conv.0.0.weight": (32, 1, 3, 3),
+                "features.1.conv.1.weight": (16, 32, 1, 1),
+                "features.1.conv.2.running_mean": (16,),
+                "features.17.conv.1.0.weight": (960, 1, 3, 3),
+                "features.17.conv.2.weight": (320, 960, 1, 1),
+                "features.18.1.bias": (1280,),
+                "classifier.1.weight": (1000, 1280),
+            },
+        ),
+        (
+            "googlenet",
+            {
+                "conv1.conv.weight": (64, 3, 7, 7),
+                "inception4e.branch3.1.conv.weight": (128, 32, 3, 3),
+                "inception5b.branch4.1.bn.running_var": (128,),
+                "fc.weight": (1000, 1024),
+            },
+        ),
+        (
+            "squeezenet1_1",
+            {
+                "features.0.weight": (64, 3, 3, 3),
+                "features.12.expand3x3.weight": (256, 64, 3, 3),
+                "classifier.1.bias": (1000,),
+            },
+        ),
+        ("resnet20", {"layer3.0.downsample.0.weight": (64, 32, 1, 1), "fc.bias": (10,)}),
+        ("unet", {"down.4.conv2.weight": (1024, 1024, 3, 3), "up.3.up.weight": (128, 64, 2, 2)}),
+    ],
+)
+def test_names(name, entries):
+    state = models.build(name).state_dict()
+    assert {key: state[key].shape for key in entries} == entries
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [
+        ("alexnet", 63, 63),
+        ("alexnet", 227, 300),
+        ("vgg11", 32, 32),
+        ("vgg11", 225, 200),
+        ("resnet18", 33, 47),
+        ("resnet18", 256, 256),
+        ("mobilenet_v2", 160, 191),
+        ("googlenet", 90, 129),
+        ("squeezenet1_1", 21, 64),
+        ("squeezenet1_0", 230, 225),
+    ],
+)
+def test_photographs_of_other_sizes(name, height, width):
+    net = models.build(name, num_classes=7, in_channels=2)
+    assert output_shape(net, (2, height, width)) == (7,)
+
+
+def test_resnet18_halves_the_image_five_times():
+    graph = models.build("resnet18").eval().to_graph((3, 224, 224))
+    shapes = {n.name: n.shape for n in graph.steps}
+    assert shapes["conv1"] == (64, 112, 112)
+    assert shapes["maxpool"] == (64, 56, 56)
+    assert shapes["layer2.0.conv1"] == (128, 28, 28)
+    assert shapes["layer4.1.conv2"] == (512, 7, 7)
+    assert [n.op for n in graph.steps].count("conv2d") == 20
+
+
+def test_the_stride_of_a_bottleneck_is_on_its_middle():
+    graph = models.build("resnet50").eval().to_graph((3, 224, 224))
+    assert graph.nodes["layer2.0.conv1"].shape == (128, 56, 56)
+    assert graph.nodes["layer2.0.conv2"].shape == (128, 28, 28)
+
+
+def test_googlenet_rounds_its_poolings_up():
+    graph = models.build("googlenet").eval().to_graph((3, 224, 224))
+    sizes = [graph.nodes[f"maxpool{k}"].shape[1] for k in (1, 2, 3, 4)]
+    assert sizes == [56, 28, 14, 7]
+
+
+def test_auxiliary_heads():
+    net = models.GoogLeNet(aux_logits=True)
+    assert count(net) == 13_004_888
+    names = net.state_dict()
+    assert names["aux1.fc1.weight"].shape == (1024, 2048)
+    assert names["aux2.conv.conv.weight"].shape == (128, 528, 1, 1)
+    assert output_shape(net, (3, 224, 224)) == (1000,)
+
+    class Training(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net.all_logits(x)
+
+    assert output_shape(Training(), (3, 224, 224)) == (3000,)
+
+
+def test_unet_as_published():
+    net = models.UNet(padding=0)
+    assert output_shape(net, (1, 572, 572)) == (2, 388, 388)
+    small = models.UNet(num_classes=3, in_channels=2, width=4, depth=2)
+    assert output_shape(small, (2, 20, 12)) == (3, 20, 12)
+    assert output_shape(small, (2, 23, 18)) == (3, 20, 16)
+    with pytest.raises(OptionError, match=r"^UNet: expected width and depth from 1"):
+        models.UNet(depth=0)
+
+
+def test_what_is_not_there():
+    with pytest.raises(OptionError, match=r"unknown network 'resnet19'. Did you mean"):
+        models.build("resnet19")
+    with pytest.raises(OptionError, match=r"unknown network 'vgg'"):
+        models.usual_input("vgg")
+    with pytest.raises(OptionError, match=r"^VGG: expected layers 11, 13, 16 or 19; got"):
+        models.VGG(12)
+    with pytest.raises(OptionError, match=r"^SqueezeNet: unknown version '2'"):
+        models.SqueezeNet("2")
+
+
+def test_mobilenet_of_other_widths():
+    net = models.MobileNetV2(width_mult=0.5, num_classes=5)
+    assert net.state_dict()["features.1.conv.0.0.weight"].shape == (16, 1, 3, 3)
+    assert net.state_dict()["classifier.1.weight"].shape == (5, 1280)
+
+
+def test_residuals_are_added():
+    """With all weights 0 a block passes its input on, and the networks compute."""
+    block = models.resnet.BasicBlock(3, 3).eval()
+    x = np.abs(np.random.default_rng(0).integers(-3, 4, (2, 3, 5, 5))).astype(np.float32)
+    assert np.array_equal(block(x), x)
+    inverted = models.mobilenet.InvertedResidual(3, 3, 1, 2).eval()
+    assert np.array_equal(inverted(x - 1), x - 1)
+
+
+def test_a_block_in_numbers():
+    st.manual_seed(1)
+    block = models.squeezenet.Fire(3, 2)
+    for k, parameter in enumerate(block.parameters()):
+        parameter.data[...] = k - 2
+    x = np.ones((1, 3, 2, 2), np.float32)
+    w = block.state_dict()
+    squeezed = F.relu(F.conv2d(x, w["squeeze.weight"], w["squeeze.bias"]))
+    expected = [
+        F.relu(F.conv2d(squeezed, w[f"expand{k}.weight"], w[f"expand{k}.bias"], padding=p))
+        for k, p in (("1x1", 0), ("3x3", 1))
+    ]
+    assert np.array_equal(block(x), np.concatenate(expected, axis=1))
