@@ -49,14 +49,14 @@ def test_tune_keeps_or_says_that_nothing_is_better(cli, fresh, monkeypatch, tmp_
 
 def test_kept_choices_are_used_and_right(fresh):
     st.manual_seed(0)
-    net = st.nn.Conv2d(16, 16, 3, padding=1)
-    x = np.random.default_rng(0).normal(size=(2, 16, 32, 32)).astype(np.float32)
+    net = st.nn.Conv2d(64, 64, 3, padding=1)
+    x = np.random.default_rng(0).normal(size=(2, 64, 32, 32)).astype(np.float32)
     untuned = net(x)
     target = current_target()
     (key,) = _keys(net, x)
     keep_choices(target, {key: Choice("direct")})
     assert kept_choices(target) == {key: Choice("direct")}
-    again = st.nn.Conv2d(16, 16, 3, padding=1)
+    again = st.nn.Conv2d(64, 64, 3, padding=1)
     again.load_state_dict(net.state_dict())
     tuned = again(x)
     assert not np.array_equal(tuned, untuned)  # Winograd rounds otherwise than the direct form
