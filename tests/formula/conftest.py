@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,6 +190,13 @@ def _other_cases() -> dict[str, Case]:
     }
 
 
+def _families() -> list[Any]:
+    """The modules `cases_NAME.py` beside this one: each has CASES, and LINEAR and PEERS if any."""
+    found = sorted(Path(__file__).parent.glob("cases_*.py"))
+    return [import_module(path.stem) for path in found]
+
+
+FAMILIES = _families()
 CASES: dict[str, Case] = {
     **_conv_cases(),
     **_more_conv_cases(),
@@ -195,6 +204,7 @@ CASES: dict[str, Case] = {
     **_adaptive_cases(),
     **_norm_cases(),
     **_other_cases(),
+    **{name: case for family in FAMILIES for name, case in family.CASES.items()},
 }
 
 

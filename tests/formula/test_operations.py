@@ -22,6 +22,12 @@ RESPONSE = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
 POOL = {"kernel": [2, 2], "stride": [2, 2], "padding": [[0, 0], [0, 0]], "dilation": [1, 1]}
 
 
+def collected(request: pytest.FixtureRequest) -> Any:
+    """The conftest beside this file, which collects the cases."""
+    plugins = request.config.pluginmanager.get_plugins()
+    return next(p for p in plugins if hasattr(p, "FAMILIES") and hasattr(p, "CASES"))
+
+
 def sample_shapes(case: Case) -> list[tuple[int, ...]]:
     operation, attributes = find_operation(case[0]), case[1]
     names = operation.argument_names(attributes, len(case[2]))
@@ -75,10 +81,12 @@ LINEAR = {
 }
 
 
-def test_adjoint_identity(case: Case) -> None:
+def test_adjoint_identity(case: Case, request: pytest.FixtureRequest) -> None:
     """⟨A u, v⟩ = ⟨u, Aᵀ v⟩ for the linear operations, exactly (small whole numbers)."""
     name, attributes, arrays = case
-    if name not in LINEAR:
+    families = collected(request).FAMILIES
+    linear = LINEAR | {k: n for f in families for k, n in getattr(f, "LINEAR", {}).items()}
+    if name not in linear:
         pytest.skip("not linear in its inputs")
     operation, rng = find_operation(name), np.random.default_rng(2)
     whole = [rng.integers(-3, 4, a.shape).astype(float) for a in arrays]
@@ -93,7 +101,7 @@ def test_adjoint_identity(case: Case) -> None:
     if together:
         assert sum(products) == expected
     else:
-        assert all(p == expected for p in products[: LINEAR[name]])
+        assert all(p == expected for p in products[: linear[name]])
 
 
 def test_gradient_operations_follow(case: Case) -> None:
@@ -118,8 +126,7 @@ def test_gradient_operations_follow(case: Case) -> None:
 
 
 def test_every_operation_has_a_case(request: pytest.FixtureRequest) -> None:
-    conftest = next(p for p in request.config.pluginmanager.get_plugins() if hasattr(p, "CASES"))
-    assert {case[0] for case in conftest.CASES.values()} == set(OPERATIONS)
+    assert {case[0] for case in collected(request).CASES.values()} == set(OPERATIONS)
 
 
 # ---- properties --------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +53,8 @@ LAYERS = {
     "Dropout": (lambda: nn.Dropout(0.4), IMAGES, IMAGES[1:]),
     "Identity": (lambda: nn.Identity(3, any="thing"), IMAGES, IMAGES[1:]),
 }
+for _path in sorted(Path(__file__).parent.glob("layers_*.py")):
+    LAYERS |= import_module(_path.stem).LAYERS  # the layers of one family, as above
 
 
 @pytest.fixture(params=LAYERS, name="case")

@@ -13,7 +13,7 @@ gradient, region, cost, …) is in `formula.formula`; machine code for it is in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +26,24 @@ from striate.errors import OptionError, suggest
 
 @dataclass(frozen=True)
 class Index:
-    """`const + Σ coefficient·axis`, then modulo `mod` where `mod` is not 0, then over `div`.
+    """`const + Σ coefficient·axis`, then modulo `mod` where that is not 0, over `div`, looked up.
 
     A division that leaves a rest gives −1, which is outside every tensor: `x[(i − p)/2]` reads
-    nothing where i − p is odd.
+    nothing where i − p is odd. With a `table` the number found so far is a place in it, and the
+    index is what stands there (−1 beyond its ends); so windows may lie where no formula puts them:
+    `x[n, c, (i*3 + p).through(starts)]`.
     """
 
     terms: tuple[tuple[str, int], ...] = ()
     const: int = 0
     mod: int = 0
     div: int = 1
+    table: tuple[int, ...] = ()
 
     def _merge(self, other: Index | int, sign: int) -> Index:
         other = other if isinstance(other, Index) else Index(const=other)
+        self._require_affine()
+        other._require_affine()
         total = dict(self.terms)
         for axis, coefficient in other.terms:
             total[axis] = total.get(axis, 0) + sign * coefficient
@@ -53,27 +58,47 @@ class Index:
     def __sub__(self, other: Index | int) -> Index:
         return self._merge(other, -1)
 
+    def _require_affine(self) -> None:
+        if not self.affine:
+            raise OptionError(
+                f"index: expected sums and multiples of axes before %, // and tables; "
+                f"got {self} inside another index. Write (i + 1) % 4, not (i % 4) + 1."
+            )
+
     def __mul__(self, factor: int) -> Index:
+        self._require_affine()
         return Index(tuple((a, c * factor) for a, c in self.terms), self.const * factor)
 
     __rmul__ = __mul__
 
     def __mod__(self, mod: int) -> Index:
+        self._require_affine()
         return Index(self.terms, self.const, mod)
 
     def __floordiv__(self, div: int) -> Index:
         return Index(self.terms, self.const, self.mod, div)
 
+    def through(self, table: Sequence[int]) -> Index:
+        """The number that stands at this place of a table."""
+        return Index(self.terms, self.const, self.mod, self.div, tuple(int(k) for k in table))
+
     def at(self, where: Mapping[str, Any]) -> Any:
         """The index's value where every axis has the value (or array of values) in `where`."""
         value = self.const + sum(c * where[a] for a, c in self.terms)
         value = value % self.mod if self.mod else value
-        if self.div == 1:
-            return value
-        whole, rest = value // self.div, value % self.div
-        if isinstance(value, np.ndarray):
-            return np.where(rest == 0, whole, -1)
-        return -1 if rest else whole
+        if self.div != 1:
+            whole, rest = value // self.div, value % self.div
+            if isinstance(value, np.ndarray):
+                value = np.where(rest == 0, whole, -1)
+            else:
+                value = -1 if rest else whole
+        return self._looked_up(value) if self.table else value
+
+    def _looked_up(self, place: Any) -> Any:
+        if not isinstance(place, np.ndarray):
+            return self.table[place] if 0 <= place < len(self.table) else -1
+        inside = (place >= 0) & (place < len(self.table))
+        return np.where(inside, np.asarray(self.table)[np.where(inside, place, 0)], -1)
 
     @property
     def axis(self) -> str | None:
@@ -85,7 +110,7 @@ class Index:
     @property
     def affine(self) -> bool:
         """Whether it is `const + Σ coefficient·axis` and no more."""
-        return not self.mod and self.div == 1
+        return not self.mod and self.div == 1 and not self.table
 
     def __str__(self) -> str:
         signs = {1: "+", -1: "-"}
@@ -94,7 +119,8 @@ class Index:
         if self.terms and self.const:
             text += f"{self.const:+d}"
         text = f"({text})%{self.mod}" if self.mod else text
-        return text if self.div == 1 else f"({text})/{self.div}"
+        text = text if self.div == 1 else f"({text})/{self.div}"
+        return f"table({text})" if self.table else text
 
 
 def axes(names: str) -> tuple[Index, ...]:

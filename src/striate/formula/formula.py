@@ -276,7 +276,11 @@ def extent(index: Index, ends: Mapping[str, tuple[int, int]]) -> tuple[int, int]
         lowest, highest = lowest % index.mod, highest % index.mod
     elif index.mod:
         lowest, highest = 0, index.mod - 1
-    return -(-lowest // index.div), highest // index.div
+    lowest, highest = -(-lowest // index.div), highest // index.div
+    if not index.table:
+        return lowest, highest
+    found = [k for k in index.table[max(lowest, 0) : highest + 1] if k >= 0] or [-1]
+    return min(found), max(found)
 
 
 def infer_sizes(
