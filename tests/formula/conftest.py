@@ -193,7 +193,7 @@ def _other_cases() -> dict[str, Case]:
 def _families() -> list[Any]:
     """The modules `cases_NAME.py` beside this one: each has CASES, and LINEAR and PEERS if any."""
     found = sorted(Path(__file__).parent.glob("cases_*.py"))
-    return [import_module(path.stem) for path in found]
+    return [import_module(f"tests.formula.{path.stem}") for path in found]
 
 
 FAMILIES = _families()

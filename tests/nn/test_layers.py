@@ -54,7 +54,7 @@ LAYERS = {
     "Identity": (lambda: nn.Identity(3, any="thing"), IMAGES, IMAGES[1:]),
 }
 for _path in sorted(Path(__file__).parent.glob("layers_*.py")):
-    LAYERS |= import_module(_path.stem).LAYERS  # the layers of one family, as above
+    LAYERS |= import_module(f"tests.nn.{_path.stem}").LAYERS  # the layers of one family, as above
 
 
 @pytest.fixture(params=LAYERS, name="case")
