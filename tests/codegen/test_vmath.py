@@ -1,4 +1,4 @@
-"""exp, log, sigmoid and tanh: errors in units in the last place over all of float32."""
+"""Functions of scalars: errors in units in the last place over all of float32."""
 
 from __future__ import annotations
 
@@ -10,7 +10,27 @@ import pytest
 from harness import given, run_kernel, wanted
 
 from striate.codegen.targets import Target
-from striate.formula.expression import Expr, Var, exp, log, sigmoid, tanh
+from striate.formula.expression import (
+    Expr,
+    Var,
+    asinh,
+    atan,
+    cos,
+    equal,
+    erf,
+    exp,
+    expm1,
+    floor,
+    log,
+    log1p,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    tanh,
+    unequal,
+)
+from striate.formula.functions import NUMPY
 from striate.kernels.elementwise import elementwise
 
 X = Var("x")
@@ -28,6 +48,14 @@ FUNCTIONS: dict[str, tuple[Expr, Callable[[Any], Any], float, float]] = {
     "log": (log(X), np.log, 0.85, 0.85),
     "sigmoid": (sigmoid(X), _sigmoid, 2.2, 2.2),
     "tanh": (tanh(X), np.tanh, 2.5, 2.5),
+    "expm1": (expm1(X), np.expm1, 1.5, 1.5),
+    "log1p": (log1p(X), np.log1p, 2.4, 2.4),
+    "softplus": (softplus(X), NUMPY["softplus"], 2.5, 2.5),
+    "erf": (erf(X), NUMPY["erf"], 1.2, 1.2),
+    "atan": (atan(X), np.arctan, 1.5, 1.5),
+    "asinh": (asinh(X), np.arcsinh, 2.7, 2.7),
+    "floor": (floor(X), np.floor, 0, 0),
+    "sign": (sign(X), np.sign, 0, 0),
 }
 
 
@@ -80,18 +108,44 @@ def test_special_values(target: Target) -> None:
         "log": [-np.inf, -np.inf, np.inf, nan, nan, nan, 0, np.log(200)],
         "sigmoid": [0.5, 0.5, 1, 0, nan, _sigmoid(-1.0), _sigmoid(1.0), 1],
         "tanh": [0, -0.0, 1, -1, nan, np.tanh(-1), np.tanh(1), 1],
+        "log1p": [0, -0.0, np.inf, nan, nan, -np.inf, np.log(2), np.log(201)],
     }
-    for name, (expr, _, _, _) in FUNCTIONS.items():
+    for name, (expr, reference, _, _) in FUNCTIONS.items():
         found = computed(expr, x, target)[:8]
-        np.testing.assert_allclose(found, expected[name], rtol=3e-7, err_msg=name)
-    zeros = computed(tanh(X), x, target)[:2]
-    assert list(np.signbit(zeros)) == [False, True]
+        with np.errstate(all="ignore"):
+            wanted_values = expected.get(name, reference(x[:8].astype(np.float64)))
+            wanted_values = np.asarray(wanted_values).astype(np.float32)
+        np.testing.assert_allclose(found, wanted_values, rtol=3e-7, err_msg=name)
+    for function in (tanh, expm1, log1p, erf, atan, asinh, sin, floor, sign):
+        zeros = computed(function(X), x, target)[:2]
+        assert list(np.signbit(zeros)) == [False, True], function.__name__
+
+
+@pytest.mark.parametrize("function", [sin, cos], ids=["sin", "cos"])
+def test_sine_and_cosine(function: Callable[[Expr], Expr], target: Target) -> None:
+    x = sample()
+    reference = NUMPY[function.__name__]
+    found = computed(function(X), x, target)
+    moderate = np.abs(x) <= 1e6
+    exact = reference(x[moderate].astype(np.float64))
+    error = ulp_error(found[moderate], exact)
+    worst = int(np.argmax(error))
+    assert error[worst] <= 1.6, f"{error[worst]:.3f} ulp at {x[moderate][worst]!r}"
+    rest = found[~moderate]
+    assert np.isnan(rest[~np.isfinite(x[~moderate])]).all()
+    assert (np.abs(rest[np.isfinite(x[~moderate])]) <= 1).all()
+
+
+def test_equal_and_unequal(target: Target) -> None:
+    x = np.resize(np.array([3.0, 3.5, np.nan, -3.0], "f4"), 16)
+    assert list(computed(equal(X, 3), x, target)[:4]) == [1, 0, 0, 0]
+    assert list(computed(unequal(X, 3), x, target)[:4]) == [0, 1, 1, 1]
 
 
 def test_monotone_and_bounded(target: Target) -> None:
     x = np.sort(sample()[np.isfinite(sample())])
     x = x[: x.size // 16 * 16]
-    for expr, low, high in ((sigmoid(X), 0, 1), (tanh(X), -1, 1)):
+    for expr, low, high in ((sigmoid(X), 0, 1), (tanh(X), -1, 1), (erf(X), -1, 1)):
         found = computed(expr, x, target)
         assert found.min() >= low and found.max() <= high
     assert (computed(exp(X), x, target) >= 0).all()

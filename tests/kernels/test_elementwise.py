@@ -27,16 +27,28 @@ from striate.formula.expression import (
     Const,
     Expr,
     Var,
+    asinh,
+    atan,
     call,
+    cos,
+    equal,
+    erf,
     evaluate,
     exp,
+    expm1,
+    floor,
     log,
+    log1p,
     maximum,
     minimum,
     power,
     sigmoid,
+    sign,
+    sin,
+    softplus,
     sqrt,
     tanh,
+    unequal,
     variables,
     where,
 )
@@ -62,6 +74,8 @@ EXACT: dict[str, Expr] = {
     "compare": (X > Y) + 2 * (X >= Y) + 4 * (X < Y) + 8 * (X <= Y),
     "compare a compare": where((X > 0) > (Y > 0), X, Y),
     "powers": power(X, 2) + power(Y, 3) + power(Z, 4),
+    "equality": equal(X, Y) + 2 * unequal(X, Z),
+    "floor and sign": floor(X / 4) + 8 * sign(Y),
     "equal parts": (X + Y) * (X + Y) - (X + Y),
 }
 ROUNDED: dict[str, Expr] = {
@@ -73,6 +87,9 @@ ROUNDED: dict[str, Expr] = {
     "log": log(abs(X)) + Y,
     "tanh": tanh(X * 0.5),
     "sigmoid": sigmoid(X) + sigmoid(-Y * 30),
+    "near 0": expm1(X) * log1p(abs(Y)) + softplus(Z),
+    "trigonometry": sin(X) + 2 * cos(Y) + atan(Z),
+    "erf and asinh": erf(X) + asinh(Y),
     "three": X * Y + tanh(Z) * where(X > Z, exp(-abs(X)), sigmoid(Y)),
     **{name: activation.expr for name, activation in ACTIVATIONS.items()},
     **{
@@ -105,7 +122,8 @@ def _check(expr: Expr, target: Target, *, exact: bool, elements: int = 7) -> Non
 
 
 def test_every_function_is_among_the_cases() -> None:
-    from striate.formula.expression import NUMPY, children
+    from striate.formula.expression import children
+    from striate.formula.functions import NUMPY
 
     def functions(e: Expr) -> set[str]:
         own = {e.function} if hasattr(e, "function") else set()
@@ -150,6 +168,15 @@ SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 88.0], np.flo
         log(X),
         tanh(X),
         sigmoid(X),
+        equal(X, Y) + 2 * unequal(X, Y),
+        expm1(X),
+        log1p(X),
+        softplus(X),
+        erf(X),
+        atan(X),
+        asinh(X),
+        floor(X),
+        sign(X),
         power(X, 2),
         power(X, -2),
     ],

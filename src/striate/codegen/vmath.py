@@ -1,12 +1,16 @@
-"""exp, log, sigmoid and tanh on vectors, and any scalar expression as vector code.
+"""exp, log, tanh, erf, sin … on vectors, and any scalar expression as vector code.
 
 Polynomials with range reduction, the same on every target. Largest errors, in units in the last
-place: log 0.85, exp 0.9 (1.2 without multiply-add instructions), sigmoid 2.2, tanh 2.5; special
-values are right. Not here: what an activation is (formula.activation).
+place: log 0.85, exp 0.9 (1.2 without multiply-add instructions), sigmoid 2.2, tanh 2.5, expm1 1.5,
+log1p 2.4, softplus 2.5, erf 1.2, atan 1.5, asinh 2.7, sin and cos 1.6 for |x| ≤ 10⁶ (beyond, they
+only stay between −1 and 1); special values are right. Not here: what an activation is
+(formula.activation).
 """
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable, Mapping
 
 from striate.codegen.builder import Builder, Value
@@ -125,6 +129,166 @@ def tanh(b: Builder, x: Value) -> Value:
     return b.select(b.fcmp("uno", x, x), x, result)
 
 
+def expm1(b: Builder, x: Value) -> Value:
+    """e^x − 1 without cancellation: 2^n·(e^r − 1) + (2^n − 1), scaled in two steps as in `exp`."""
+    y = _at_least(b, _at_most(b, x, 89.0), -40.0)
+    r, shifted = _reduce(b, y)
+    q = b.fma(b.fmul(r, r), _horner(b, r, _EXP[:5]), r)  # e^r − 1
+    n = b.integer("sub", b.as_integers(shifted), b.const_int(_MAGIC_BITS))
+    half = b.integer("ashr", n, b.const_int(1))
+    rest = b.integer("sub", n, half)
+    scale, back = _power_of_two(b, half), _power_of_two(b, b.integer("sub", b.const_int(0), rest))
+    m = b.fma(scale, q, b.fsub(scale, back))
+    result = b.copysign(b.fmul(m, _power_of_two(b, rest)), x)
+    return b.select(b.fcmp("uno", x, x), x, result)
+
+
+def log1p(b: Builder, x: Value) -> Value:
+    """ln(1 + x) as ln(u)·x/(u − 1) with u = 1 + x rounded: the rounding's error cancels."""
+    u = b.fadd(b.const(1.0), x)
+    near = b.fcmp("oeq", u, b.const(1.0))
+    below = b.select(near, b.const(1.0), b.fsub(u, b.const(1.0)))
+    ratio = b.select(b.fcmp("oeq", x, below), b.const(1.0), b.fdiv(x, below))  # not ∞/∞
+    return b.select(near, x, b.fmul(log(b, u), ratio))
+
+
+def softplus(b: Builder, x: Value) -> Value:
+    """ln(1 + e^x) = max(x, 0) + ln(1 + e^−|x|)."""
+    small = log1p(b, exp(b, b.fneg(b.unary("fabs", x))))
+    return b.fadd(maximum(b, x, b.zero), small)
+
+
+_ERF_NEAR = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1)
+_ERF_FAR = (
+    -1.72853470e-5,
+    3.83197126e-4,
+    -3.88396438e-3,
+    2.42546219e-2,
+    -1.06777877e-1,
+    -6.34846687e-1,
+    -1.28717512e-1,
+)
+
+
+def erf(b: Builder, x: Value) -> Value:
+    """A polynomial up to 0.92; from there on 1 − e^(−t + t·polynomial), to 4, where it is 1."""
+    size = b.unary("fabs", x)
+    square = b.fmul(x, x)
+    near = b.fma(_horner(b, square, (*_ERF_NEAR, 1.28379166e-1)), x, x)
+    t = _at_most(b, size, 4.0)
+    power = b.fma(_horner(b, t, _ERF_FAR), t, b.fneg(t))
+    far = b.copysign(b.fsub(b.const(1.0), exp(b, power)), x)
+    result = b.select(b.fcmp("ogt", size, b.const(0.921875)), far, near)
+    return b.select(b.fcmp("uno", x, x), x, result)
+
+
+_ATAN = (
+    0.0029745823703706264,
+    -0.016581153497099876,
+    0.04355349391698837,
+    -0.07580574601888657,
+    0.10678938776254654,
+    -0.14214208722114563,
+    0.19994136691093445,
+    -0.3333316743373871,
+)
+
+
+def atan(b: Builder, x: Value) -> Value:
+    """A polynomial up to 1; beyond it π/2 − atan(1/x)."""
+    size = b.unary("fabs", x)
+    large = b.fcmp("ogt", size, b.const(1.0))
+    t = b.select(large, b.fdiv(b.const(1.0), size), size)
+    square = b.fmul(t, t)
+    inner = b.fma(b.fmul(_horner(b, square, _ATAN), square), t, t)
+    # π/2 in two parts: the second is what the first lacks
+    outer = b.fadd(b.fsub(b.const(1.57079637050628662), inner), b.const(-4.37113883e-8))
+    result = b.copysign(b.select(large, outer, inner), x)
+    return b.select(b.fcmp("uno", x, x), x, result)
+
+
+def asinh(b: Builder, x: Value) -> Value:
+    """sign(x)·ln(1 + t + t²/(1 + √(1 + t²))) with t = |x|; ln t + ln 2 where t² would overflow."""
+    size = b.unary("fabs", x)
+    large = b.fcmp("ogt", size, b.const(1e9))
+    t = b.select(large, b.zero, size)
+    square = b.fmul(t, t)
+    root = b.unary("sqrt", b.fadd(b.const(1.0), square))
+    small = b.fadd(t, b.fdiv(square, b.fadd(b.const(1.0), root)))
+    inner = log1p(b, b.select(large, size, small))
+    result = b.fadd(inner, b.select(large, b.const(0.69314718056), b.zero))
+    return b.select(b.fcmp("uno", x, x), x, b.copysign(result, x))
+
+
+# π/2 in parts whose products with numbers of turns below 2²⁰ are exact in float64.
+_HALF_PI = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
+_TURN_MAGIC = 6755399441055744.0  # 1.5 · 2^52
+
+
+def _turns(b: Builder, x: Value) -> tuple[Value, Value]:
+    """x = n·π/2 + r with |r| ≤ π/4: (r, the low bits of n); computed in float64."""
+    wide = f"<{b.width} x double>"
+
+    def const(value: float) -> Value:
+        bits = struct.unpack("<Q", struct.pack("<d", value))[0]
+        return "<" + ", ".join([f"double 0x{bits:016X}"] * b.width) + ">"
+
+    x64 = b.let(f"fpext {b.vector} {x} to {wide}")
+    turns = b.let(f"fmul {wide} {x64}, {const(2 / math.pi)}")
+    shifted = b.let(f"fadd {wide} {turns}, {const(_TURN_MAGIC)}")
+    n = b.let(f"fsub {wide} {shifted}, {const(_TURN_MAGIC)}")
+    rest = x64
+    for part in _HALF_PI:
+        rest = b.let(f"fsub {wide} {rest}, {b.let(f'fmul {wide} {n}, {const(part)}')}")
+    r = b.let(f"fptrunc {wide} {rest} to {b.vector}")
+    bits = b.let(f"bitcast {wide} {shifted} to <{b.width} x i64>")
+    quarter = b.let(f"trunc <{b.width} x i64> {bits} to {b.integers}")
+    return _at_least(b, _at_most(b, r, 0.7853982), -0.7853982), quarter
+
+
+def _sine(b: Builder, x: Value, more: int) -> Value:
+    """sin(x + more·π/2): sine or cosine of the rest, and its sign, by the quarter turn."""
+    r, quarter = _turns(b, x)
+    quarter = b.integer("add", quarter, b.const_int(more)) if more else quarter
+    square = b.fmul(r, r)
+    odd = _horner(b, square, (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1))
+    odd = b.fma(b.fmul(odd, square), r, r)
+    even = _horner(b, square, (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2))
+    even = b.fma(b.fmul(even, square), square, b.fma(square, b.const(-0.5), b.const(1.0)))
+    crossed = b.integer("and", quarter, b.const_int(1))
+    is_even = b.let(f"icmp ne {b.integers} {crossed}, zeroinitializer")
+    flip = b.integer("shl", b.integer("and", quarter, b.const_int(2)), b.const_int(30))
+    value = b.as_integers(b.select(is_even, even, odd))
+    return b.as_floats(b.integer("xor", value, flip))
+
+
+def sin(b: Builder, x: Value) -> Value:
+    """The sine; NaN of ±∞."""
+    return b.select(b.fcmp("oeq", x, b.zero), x, _sine(b, x, 0))
+
+
+def cos(b: Builder, x: Value) -> Value:
+    """The cosine; NaN of ±∞."""
+    return _sine(b, x, 1)
+
+
+def floor(b: Builder, x: Value) -> Value:
+    """The largest whole number ≤ x; from 2^23 on every number is whole."""
+    size = b.unary("fabs", x)
+    small = b.fcmp("olt", size, b.const(8388608.0))
+    inside = b.select(small, x, b.zero)
+    whole = b.let(f"fptosi {b.vector} {inside} to {b.integers}")
+    cut = b.let(f"sitofp {b.integers} {whole} to {b.vector}")
+    over = b.select(b.fcmp("ogt", cut, inside), b.const(1.0), b.zero)
+    return b.select(small, b.copysign(b.fsub(cut, over), x), x)
+
+
+def sign(b: Builder, x: Value) -> Value:
+    """1, −1, or x itself where it is 0 or NaN."""
+    negative = b.select(b.fcmp("olt", x, b.zero), b.const(-1.0), x)
+    return b.select(b.fcmp("ogt", x, b.zero), b.const(1.0), negative)
+
+
 def maximum(b: Builder, a: Value, c: Value) -> Value:
     """The larger; NaN if one is."""
     return _extreme(b, a, c, "ogt", "olt")
@@ -156,8 +320,18 @@ _EMIT: dict[str, Callable[..., Value]] = {
     "sigmoid": sigmoid,
     "maximum": maximum,
     "minimum": minimum,
+    "expm1": expm1,
+    "log1p": log1p,
+    "softplus": softplus,
+    "erf": erf,
+    "atan": atan,
+    "asinh": asinh,
+    "sin": sin,
+    "cos": cos,
+    "floor": floor,
+    "sign": sign,
 }
-_COMPARE = {"gt": "ogt", "ge": "oge", "lt": "olt", "le": "ole"}
+_COMPARE = {"gt": "ogt", "ge": "oge", "lt": "olt", "le": "ole", "eq": "oeq", "ne": "une"}
 
 
 class Emitter:

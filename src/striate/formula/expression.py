@@ -13,6 +13,7 @@ gradient, region, cost, …) is in `formula.formula`; machine code for it is in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from striate.errors import OptionError, suggest
+from striate.formula.functions import ARITY
+from striate.formula.functions import NUMPY as NUMPY
 
 # ---- indices ---------------------------------------------------------------------------------
 
@@ -239,6 +242,7 @@ class Reduce(Expr):
 
 
 INFIX = {"add": "+", "sub": "−", "mul": "·", "div": "/", "gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+INFIX |= {"eq": "=", "ne": "≠"}
 
 
 def expr(value: Operand) -> Expr:
@@ -316,6 +320,63 @@ def sigmoid(x: Operand) -> Expr:
     return call("sigmoid", x)
 
 
+def expm1(x: Operand) -> Expr:
+    """`eˣ − 1`, exact near 0."""
+    return call("expm1", x)
+
+
+def log1p(x: Operand) -> Expr:
+    """`ln(1 + x)`, exact near 0."""
+    return call("log1p", x)
+
+
+def erf(x: Operand) -> Expr:
+    """The error function `2/√π · ∫₀ˣ exp(−t²) dt`."""
+    return call("erf", x)
+
+
+def sin(x: Operand) -> Expr:
+    return call("sin", x)
+
+
+def cos(x: Operand) -> Expr:
+    return call("cos", x)
+
+
+def atan(x: Operand) -> Expr:
+    return call("atan", x)
+
+
+def asinh(x: Operand) -> Expr:
+    """`ln(x + √(x² + 1))`."""
+    return call("asinh", x)
+
+
+def floor(x: Operand) -> Expr:
+    """The largest whole number that is at most x; its derivative counts as 0."""
+    return call("floor", x)
+
+
+def sign(x: Operand) -> Expr:
+    """1, 0 or −1; its derivative counts as 0."""
+    return call("sign", x)
+
+
+def equal(a: Operand, b: Operand) -> Expr:
+    """1 where a = b, else 0 (`==` compares expressions, not their values)."""
+    return call("eq", a, b)
+
+
+def unequal(a: Operand, b: Operand) -> Expr:
+    """1 where a ≠ b, else 0."""
+    return call("ne", a, b)
+
+
+def softplus(x: Operand) -> Expr:
+    """`ln(1 + eˣ)`, computed so that eˣ cannot overflow."""
+    return call("softplus", x)
+
+
 def maximum(a: Operand, b: Operand) -> Expr:
     """The larger of two; NaN if one is. The gradient of a tie goes to `b`."""
     return call("maximum", a, b)
@@ -357,40 +418,8 @@ class Tensor:
         return Read(self.name, tuple(k if isinstance(k, Index) else Index(const=k) for k in parts))
 
 
-# ---- functions: their values and their derivatives -------------------------------------------
+# ---- functions: their derivatives ------------------------------------------------------------
 
-
-def _sigmoid(x: Any) -> Any:
-    e = np.exp(-np.abs(x))
-    return np.where(np.asarray(x) < 0, e, 1.0) / (1.0 + e)
-
-
-def _one_or_zero(compare: Callable[..., Any]) -> Callable[..., Any]:
-    """A comparison whose results can be added up: 1 where it holds, else 0."""
-    return lambda a, b: np.asarray(compare(a, b)).astype(np.float32)
-
-
-NUMPY: dict[str, Callable[..., Any]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "neg": np.negative,
-    "abs": np.abs,
-    "pow": np.power,
-    "exp": np.exp,
-    "log": np.log,
-    "sqrt": np.sqrt,
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "where": np.where,
-    "gt": _one_or_zero(np.greater),
-    "ge": _one_or_zero(np.greater_equal),
-    "lt": _one_or_zero(np.less),
-    "le": _one_or_zero(np.less_equal),
-}
 
 # One rule a function: (arguments, the call itself) -> partial derivative to each argument.
 _Partials = Callable[[tuple[Expr, ...], Expr], tuple[Expr, ...]]
@@ -408,6 +437,16 @@ DERIVATIVES: dict[str, _Partials] = {
     "sqrt": lambda a, y: (Const(0.5) / y,),
     "tanh": lambda a, y: (_ONE - y * y,),
     "sigmoid": lambda a, y: (y * (_ONE - y),),
+    "expm1": lambda a, y: (exp(a[0]),),
+    "log1p": lambda a, y: (_ONE / (_ONE + a[0]),),
+    "erf": lambda a, y: (Const(2 / math.sqrt(math.pi)) * exp(-(a[0] * a[0])),),
+    "sin": lambda a, y: (cos(a[0]),),
+    "cos": lambda a, y: (-sin(a[0]),),
+    "atan": lambda a, y: (_ONE / (_ONE + a[0] * a[0]),),
+    "asinh": lambda a, y: (_ONE / sqrt(_ONE + a[0] * a[0]),),
+    "floor": lambda a, y: (_ZERO,),
+    "sign": lambda a, y: (_ZERO,),
+    "softplus": lambda a, y: (sigmoid(a[0]),),
     "maximum": lambda a, y: (where(a[0] > a[1], 1, 0), where(a[0] > a[1], 0, 1)),
     "minimum": lambda a, y: (where(a[0] < a[1], 1, 0), where(a[0] < a[1], 0, 1)),
     "where": lambda a, y: (_ZERO, where(a[0], 1, 0), where(a[0], 0, 1)),
@@ -415,6 +454,8 @@ DERIVATIVES: dict[str, _Partials] = {
     "ge": lambda a, y: (_ZERO, _ZERO),
     "lt": lambda a, y: (_ZERO, _ZERO),
     "le": lambda a, y: (_ZERO, _ZERO),
+    "eq": lambda a, y: (_ZERO, _ZERO),
+    "ne": lambda a, y: (_ZERO, _ZERO),
 }
 
 
@@ -522,10 +563,6 @@ def from_json(data: Any) -> Expr:
             )
         return Call(name, tuple(from_json(p) for p in parts))
     raise OptionError(f"expression: expected a number, a name or a list; got {data!r}.")
-
-
-ARITY = {name: 2 for name in NUMPY} | {"where": 3}
-ARITY |= dict.fromkeys(("neg", "abs", "exp", "log", "sqrt", "tanh", "sigmoid"), 1)
 
 
 def trace_scalar(function: Callable[..., Operand], names: tuple[str, ...]) -> Expr:

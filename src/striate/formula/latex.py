@@ -5,8 +5,10 @@ from __future__ import annotations
 from striate.formula.expression import Call, Const, Expr, Index, Read, Reduce
 
 _SIGNS = {"add": "+", "sub": "-", "gt": ">", "ge": r"\ge", "lt": "<", "le": r"\le"}
-_FUNCTIONS = {"exp", "log", "tanh"}
-_LOOSE = {"add", "sub", "neg", "gt", "ge", "lt", "le"}
+_SIGNS |= {"eq": "=", "ne": r"\ne"}
+_FUNCTIONS = {"exp", "log", "tanh", "sin", "cos"}
+_NAMES = {"atan": r"\arctan", "asinh": r"\operatorname{arsinh}", "sign": r"\operatorname{sgn}"}
+_LOOSE = {"add", "sub", "neg", "gt", "ge", "lt", "le", "eq", "ne", "expm1"}
 
 
 def formula(result: str, output: tuple[Index, ...], body: Expr) -> str:
@@ -57,6 +59,14 @@ def _call(function: str, arguments: tuple[Expr, ...]) -> str:
         )
     if function in ("maximum", "minimum"):
         return rf"\{function[:3]}({', '.join(parts)})"
+    if function == "expm1":
+        return rf"\exp\left({parts[0]}\right) - 1"
+    if function == "log1p":
+        return rf"\log\left(1 + {parts[0]}\right)"
+    if function == "floor":
+        return rf"\left\lfloor {parts[0]} \right\rfloor"
+    if function in _NAMES:
+        return rf"{_NAMES[function]}\left({parts[0]}\right)"
     name = rf"\{function}" if function in _FUNCTIONS else rf"\operatorname{{{function}}}"
     return rf"{name}\left({', '.join(parts)}\right)"
 
