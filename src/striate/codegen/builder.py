@@ -34,7 +34,7 @@ class Builder:
         self.bits = f"<{target.width} x i1>"
         self._declarations: dict[str, None] = {}
         self._functions: list[str] = []
-        self._tables: dict[str, tuple[str, int]] = {}
+        self._tables: dict[str, str] = {}
         self._lines: list[str] = []
         self._count = 0
         self._block = "entry"
@@ -49,8 +49,7 @@ class Builder:
             f'"min-legal-vector-width"="{bits}" }}'
         )
         tables = [
-            f"{name} = private constant [{count} x i64] [{items}], align 64"
-            for items, (name, count) in self._tables.items()
+            f"{name} = private constant {items}, align 64" for items, name in self._tables.items()
         ]
         parts = [*self._declarations, *tables, *self._functions, attributes]
         return "\n".join(parts) + "\n"
@@ -65,10 +64,15 @@ class Builder:
 
     def table(self, values: Sequence[int]) -> Value:
         """A constant table of i64, as a pointer."""
-        items = ", ".join(f"i64 {v}" for v in values) or "i64 0"
-        if items not in self._tables:
-            self._tables[items] = (f"@table{len(self._tables)}", max(len(values), 1))
-        return self._tables[items][0]
+        return self._constant("i64", [str(v) for v in values] or ["0"])
+
+    def float_table(self, values: Sequence[float]) -> Value:
+        """A constant table of float32, as a pointer."""
+        return self._constant("float", [float_literal(v) for v in values] or ["0.0"])
+
+    def _constant(self, kind: str, values: Sequence[str]) -> Value:
+        items = f"[{len(values)} x {kind}] [{', '.join(f'{kind} {v}' for v in values)}]"
+        return self._tables.setdefault(items, f"@table{len(self._tables)}")
 
     @contextmanager
     def function(

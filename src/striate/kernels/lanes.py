@@ -29,23 +29,30 @@ def rows_to_lanes(target: Target, elements: int) -> Kernel:
 
     def build(b: Builder, arguments: list[Value]) -> None:
         out, source, step, samples = arguments
-        rows = _rows(b, source, step, samples)
-
-        def block(e: Int) -> None:
-            columns = b.transpose([b.load(row, e, align=4) for row in rows])
-            for k, column in enumerate(columns):
-                b.store(column, out, b.mul(b.add(e, k), b.width))
-
-        def single(e: int) -> None:
-            vector = "poison"
-            for lane, row in enumerate(rows):
-                vector = b.insert(vector, b.load_float(row, e), lane)
-            b.store(vector, out, e * b.width)
-
-        _blocks(b, elements, block, single)
+        emit_rows_to_lanes(b, out, source, step, samples, elements)
 
     names = ["out", "source", "source_step:i64", "samples:i64"]
     return make_kernel(target, "rows_to_lanes", names, build)
+
+
+def emit_rows_to_lanes(
+    b: Builder, out: Value, source: Value, step: Value, samples: Value, elements: int
+) -> None:
+    """The code of `rows_to_lanes`, inside another kernel."""
+    rows = _rows(b, source, step, samples)
+
+    def block(e: Int) -> None:
+        columns = b.transpose([b.load(row, e, align=4) for row in rows])
+        for k, column in enumerate(columns):
+            b.store(column, out, b.mul(b.add(e, k), b.width))
+
+    def single(e: int) -> None:
+        vector = "poison"
+        for lane, row in enumerate(rows):
+            vector = b.insert(vector, b.load_float(row, e), lane)
+        b.store(vector, out, e * b.width)
+
+    _blocks(b, elements, block, single)
 
 
 @functools.lru_cache(maxsize=128)

@@ -18,6 +18,7 @@ from striate.graph.graph import Graph, Node
 from striate.kernels import conv, elementwise, pool
 from striate.kernels.depthwise import depthwise_weight_gradient
 from striate.kernels.direct_weight import DirectWeight, bias_gradient, weight_gradient
+from striate.kernels.formula import rows_gradient
 from striate.kernels.matmul import (
     linear_input_gradient,
     linear_weight_gradient,
@@ -31,7 +32,7 @@ from striate.kernels.norm import (
 )
 from striate.kernels.packing import Packing, unpack
 from striate.kernels.response_norm import local_response_norm_gradient
-from striate.kernels.routine import Recipe, blocks
+from striate.kernels.routine import Recipe, Routine, blocks, recipe
 from striate.kernels.update import update
 from striate.kernels.winograd_weight import winograd_weight
 from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
@@ -43,6 +44,7 @@ from striate.program.blocked_forward import (
 from striate.program.choose import FORWARD, TO_SOURCE, TO_WEIGHT, winograd_form
 from striate.program.convolution import Windows, windows_of
 from striate.program.fuse import Fused, Schedule
+from striate.program.lower import formula_of
 from striate.program.memory import aligned
 from striate.program.stage import Number, Ref, Stage, Work, followed_by
 
@@ -122,6 +124,26 @@ class TrainingLowering(ForwardLowering):
         per = step // width
         count = Number(self._room(name) // width, part=-per, limit=per)
         return Work(update(self.target, self.rule), (*refs, Ref("array", "hyper"), count))
+
+    def other(self, step: Fused) -> None:
+        if step.node.name in self.owner:
+            self._formula_gradient(step.node)
+        else:
+            super().other(step)
+
+    def _formula_gradient(self, node: Node) -> None:
+        """The gradient to a parameter of an operation that has nothing but its formula."""
+        formula, inputs = formula_of(self.graph, node)
+        made = rows_gradient(self.target, formula, node.gradient_of or "")
+        name, where = self.gradient(node.name)
+        operands: dict[str, Operand] = {"out": where}
+        for tensor in made.tensors:
+            source = inputs[tensor]
+            batched = tensor in made.batched
+            operands[tensor] = self.value(source, PLAIN) if batched else Ref("parameter", source)
+        routine = Routine(made.kernel, samples=0, scratch=made.scratch)
+        self.run(name, recipe(routine), operands)
+        self.written(node.name, where)
 
     # ---- convolution --------------------------------------------------------------------------
 

@@ -50,12 +50,12 @@ class ForwardLowering(Lowering):
 
     def lower(self, step: Fused) -> None:
         """Append the stages of a step."""
-        rule: Callable[[Fused], None] | None
-        rule = getattr(self, "op_" + step.node.op.replace(":", "_"), None)
-        if rule is None:
-            self._lanes(step)
-        else:
-            rule(step)
+        rule = getattr(self, "op_" + step.node.op.replace(":", "_"), self.other)
+        rule(step)
+
+    def other(self, step: Fused) -> None:
+        """An operation without a rule: the batch in lanes."""
+        self._lanes(step)
 
     # ---- convolution --------------------------------------------------------------------------
 
@@ -397,6 +397,8 @@ class _LaneItem:
             return Ref("parameter", slot.name)
         if slot.kind == "lane":
             return Ref("array", "key") if slot.name == "key" else self._table(slot.name)
+        if slot.kind == "scratch":
+            return self._take(slot.number)
         if slot.kind == "result":
             return Ref("array", slot.name, step=4)
         return Number(slot.number)

@@ -8,14 +8,18 @@ driver turns slots into addresses.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from striate.codegen.targets import Target
 from striate.errors import CompileError
 from striate.formula.expression import from_json
+from striate.formula.formula import Formula
+from striate.formula.nests import UPSTREAM
+from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.kernels import conv, elementwise, loss, pool
+from striate.kernels.formula import formula_kernel
 from striate.kernels.kernel import Kernel, Tail
 from striate.kernels.window import Taps, reversed_taps, taps
 from striate.program.fuse import Fused, pool_of
@@ -25,7 +29,8 @@ from striate.program.fuse import Fused, pool_of
 class Slot:
     """What a kernel's argument is: a kind, and a name or number.
 
-    Kinds: "value" (of this group), "parameter", "gradient" (of a parameter, this piece's part),
+    Kinds: "value" (of this group), "scratch" (`number` floats for this call alone), "parameter",
+    "gradient" (of a parameter, this piece's part),
     "whole" (a value of all groups), "lane" (a small table of the group: labels, scale, …),
     "result" (where the group's results go: losses, correct), "rows" (a value of all groups, sample
     by sample), "sample" (a row of the caller's arrays, `step` floats each) and "number";
@@ -72,10 +77,7 @@ class Context:
 
 def lower(context: Context, step: Fused) -> Call:
     """The kernel call of a step."""
-    rule = _RULES.get(step.node.op)
-    if rule is None:
-        raise CompileError(f"program: no kernel for the operation {step.node.op!r}.")
-    kernel, slots = rule(context, step)
+    kernel, slots = _RULES.get(step.node.op, _formula)(context, step)
     return Call(kernel, tuple(slots), step)
 
 
@@ -296,6 +298,45 @@ def _squared_error_gradient(c: Context, step: Fused) -> _Lowered:
     kernel = loss.squared_error(c.target, math.prod(c.shape(x)))
     slots = [value(step.output), Slot("result", "losses"), value(x), value(wanted)]
     return kernel, [*slots, Slot("lane", "scale")]
+
+
+# ---- everything else: kernels made from formulas ----------------------------------------------
+
+
+def _formula(c: Context, step: Fused) -> _Lowered:
+    node = step.node
+    formula, inputs = formula_of(c.graph, node)
+    made = formula_kernel(c.target, formula, node.gradient_of)
+    out = value(step.output)
+    if node.gradient_of is not None and not node.batched:
+        out = Slot("gradient", c.parameter_of(node.name))
+    slots = [_tensor(c.graph, inputs, name) for name in made.tensors]
+    return made.kernel, [out, *slots, Slot("scratch", f"{step.output}@scratch", made.scratch)]
+
+
+def _tensor(graph: Graph, inputs: Mapping[str, str], name: str) -> Slot:
+    if name not in inputs:  # the gradient of a loss has no upstream but a sample's share
+        return Slot("lane", "scale")
+    node = graph.nodes[inputs[name]]
+    return value(node.name) if node.batched else Slot("parameter", node.name)
+
+
+def formula_of(graph: Graph, node: Node) -> tuple[Formula, dict[str, str]]:
+    """A node's formula (of its operation, where it is a gradient), and its inputs by name.
+
+    Raises:
+        CompileError: the operation has none, and no kernel of its own.
+    """
+    operation = find_operation(node.operation)
+    if not operation.has_formula:
+        raise CompileError(f"program: no kernel for the operation {node.op!r}.")
+    given, inputs = list(node.inputs), {}
+    if node.gradient_of is not None and not operation.is_loss:
+        inputs[UPSTREAM] = given.pop(0)
+    names = operation.argument_names(node.attributes, len(given))
+    shapes = operation.full_shapes(node.attributes, [graph.nodes[i].shape for i in given])
+    inputs |= zip(names, given, strict=True)
+    return operation.formula(node.attributes, shapes), inputs
 
 
 _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {

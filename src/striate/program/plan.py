@@ -70,7 +70,7 @@ def plan_inference(graph: Graph, target: Target, outputs: Sequence[str]) -> Infe
     (source,) = graph.inputs
     roots = [schedule.root[name] for name in outputs]
     lives = lives_of(calls, {source.name: -1}, dict.fromkeys(roots, len(calls)))
-    arena = plan(lives, _sizes(graph, lives, target))
+    arena = plan(lives, _sizes(graph, calls, lives, target))
     layout = inference_layout(graph, outputs, arena)
     made = [(root, math.prod(graph.nodes[o].shape)) for root, o in zip(roots, outputs, strict=True)]
     read = (source.name, math.prod(source.shape))
@@ -105,7 +105,7 @@ def lives_of(
     lives = {name: (at, at) for name, at in first.items()}
     for position, call in enumerate(calls):
         for slot in call.slots:
-            if slot.kind == "value":
+            if slot.kind in ("value", "scratch"):
                 start, _ = lives.get(slot.name, (position, position))
                 lives[slot.name] = (start, position)
     for name, at in last.items():
@@ -113,8 +113,15 @@ def lives_of(
     return lives
 
 
-def _sizes(graph: Graph, names: Iterable[str], target: Target) -> dict[str, int]:
-    return {name: math.prod(graph.nodes[name].shape) * target.width for name in names}
+def _sizes(
+    graph: Graph, calls: Iterable[Call], names: Iterable[str], target: Target
+) -> dict[str, int]:
+    """Floats of each value in a workspace."""
+    sizes = {s.name: s.number for c in calls for s in c.slots if s.kind == "scratch"}
+    for name in names:
+        if name not in sizes:
+            sizes[name] = math.prod(graph.nodes[name].shape) * target.width
+    return sizes
 
 
 # ---- training ---------------------------------------------------------------------------------
@@ -159,7 +166,7 @@ class TrainingPlanner:
     def _is_deferred(self, nodes: list[str]) -> bool:
         """Whether a weight's gradient is summed over the whole batch at once, by channels."""
         node = self.graph.nodes[nodes[0]]
-        if len(nodes) > 1 or not node.op.endswith(":dw"):
+        if len(nodes) > 1 or node.op not in ("conv2d:dw", "linear:dw"):
             return False
         groups = int(node.attributes.get("groups", 1))
         return groups == 1 and math.prod(node.shape) >= _DEFER_FROM
@@ -227,7 +234,7 @@ class TrainingPlanner:
             first[self.wanted.name] = -1
         lives = lives_of(calls, first, {})
         lives = {name: life for name, life in lives.items() if name not in whole}
-        arena = plan(lives, _sizes(self.graph, lives, self.target))
+        arena = plan(lives, _sizes(self.graph, calls, lives, self.target))
         fields = ["workspaces", "shared", "threads", "sleep", "samples", "steps", "batch"]
         fields += ["flags", "stamp"]
         fields += ["images", "targets", "order", "losses", "correct", "hyper", "hypers"]
