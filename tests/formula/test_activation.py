@@ -17,7 +17,7 @@ def test_the_slope_by_output_is_the_slope(name: str) -> None:
     y = evaluate(activation.expr, {"x": x})
     slope = np.broadcast_to(evaluate(diff(activation.expr, Var("x")), {"x": x}), x.shape)
     assert activation.gradient_y is not None
-    np.testing.assert_allclose(evaluate(activation.gradient_y, {"y": y}), slope, rtol=1e-9)
+    np.testing.assert_allclose(evaluate(activation.gradient_y, {"x": x, "y": y}), slope, rtol=1e-9)
 
 
 def test_scaled_tanh_is_one_at_one() -> None:

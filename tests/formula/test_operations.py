@@ -53,7 +53,7 @@ def test_the_gradient_is_the_slope(case: Case) -> None:
     rng = np.random.default_rng(1)
     upstream = rng.normal(size=operation.reference(attributes, arrays).shape)
     found = operation.gradient(attributes, upstream, arrays)
-    assert any(slope is not None for slope in found)
+    assert any(slope is not None for slope in found) or operation.draws
     for k, slope in enumerate(found):
         if slope is None:
             continue

@@ -270,3 +270,18 @@ def test_dropout_with_a_tail(target: Target) -> None:
     found, kept = run_kernel(tailed, target, out, *arguments, out, given(to_lanes(extra)))
     check_equal(kept, dropped, dense=0.2)
     check_equal(found, dropped * to_lanes(extra), dense=0.2)
+
+
+def test_uniform_bit_for_bit(target: Target) -> None:
+    seed, step, site, width = 0x9ABCDEF012345678, 0xFFFFFFFE, 5, target.width
+    samples = np.arange(width) + 70
+    key = np.array([seed & 0xFFFFFFFF, seed >> 32, step], np.uint32)
+    for elements in (1, 4, 7):
+        kernel = elementwise.uniform(target, elements, site)
+        lanes = [given(samples, np.int32), given(key, np.uint32)]
+        (found,) = run_kernel(kernel, target, wanted(elements, width), *lanes)
+        expected = dropout_uniform(seed, step, site, samples, elements)
+        check_equal(from_lanes(found), expected, dense=0.5)
+    half = elementwise.fill(target, 3, 0.5)
+    (found,) = run_kernel(half, target, wanted(3, width))
+    assert (found == 0.5).all()

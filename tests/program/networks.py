@@ -171,6 +171,17 @@ def _dropouts() -> Problem:
     return Problem(net.done(net.linear(net.map(X * 2, c), 4)))
 
 
+def _random_numbers() -> Problem:
+    """Slopes drawn anew for every number, and one drawn for each channel."""
+    net = Net(2, 6, 6)
+    a = net.conv("x", 3)
+    u = net.op("uniform", a, site=2, shape=[3, 4, 4])
+    b = net.map(where(X > 0, X, X * (0.125 + 0.25 * Y)), a, u)
+    c = net.linear(net.flat(b), 7)
+    v = net.op("uniform", "x", site=0, shape=[7])
+    return Problem(net.done(net.linear(net.map(X * (Y + 0.5), c, v), 4)))
+
+
 def _average_pools() -> Problem:
     net = Net(2, 9, 8)
     a = net.pool("avg_pool2d", net.conv("x", 3), 2, 2, count_include_pad=True)

@@ -221,7 +221,7 @@ def test_faults_are_told(lenet: Problem) -> None:
         native.run(x, {**parameters, "fc3.bias": np.zeros(9, np.float32)})
     with pytest.raises(ModelError, match=r"no node 'conv3'. Did you mean"):
         native.values(x, parameters, ["conv3"])
-    with pytest.raises(ModelError, match="a graph of one input and an output"):
+    with pytest.raises(ModelError, match="a graph with an input and an output"):
         NativeInference(Net(3).graph)
     training = NativeTraining(lenet.graph, "cross_entropy", RULE)
     with pytest.raises(ShapeError, match=r"targets of shape \(4,\); got \(3,\)"):

@@ -183,7 +183,7 @@ def test_faults_are_told() -> None:
         inference.run(x, {**parameters, "a.bias": np.zeros(3)})
     with pytest.raises(ModelError, match=r"no node 'rellu'. Did you mean 'relu'"):
         inference.values(x, parameters, ["rellu"])
-    with pytest.raises(ModelError, match="a graph of one input and an output"):
+    with pytest.raises(ModelError, match="a graph with an input and an output"):
         ReferenceInference(Graph())
     with pytest.raises(OptionError, match="unknown loss 'msee'"):
         ReferenceTraining(graph, "msee", SGD)

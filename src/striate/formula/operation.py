@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import OptionError, ShapeError, suggest
 from striate.formula.formula import Cost, Formula
+from striate.random import Draw
 from striate.shapes import pair, several
 
 Shape = tuple[int, ...]
@@ -34,6 +35,7 @@ class Operation:
         parameters: those arguments that have no batch axis.
         attributes: names of the attributes; all of them must be given.
         has_formula: whether `formula` says it all.
+        draws: whether it draws random numbers in training; its node then has a `site`.
     """
 
     name = ""
@@ -43,6 +45,7 @@ class Operation:
     attributes: tuple[str, ...] = ()
     has_formula = True
     is_loss = False
+    draws = False
 
     def argument_names(self, attributes: Attributes, count: int) -> tuple[str, ...]:
         """The names of `count` inputs.
@@ -97,6 +100,10 @@ class Operation:
         asked = [name for name in asked if self.differentiable(name)]
         found = formula.gradient(upstream, wanted=asked, **tensors)
         return [found.get(name) for name in names]
+
+    def training(self, attributes: Attributes, x: ArrayLike, draw: Draw) -> Array:
+        """The output in training, of an operation that draws random numbers."""
+        raise OptionError(f"{self.name}: it draws no random numbers.")
 
     def differentiable(self, argument: str) -> bool:
         """Whether there is a gradient to that argument."""

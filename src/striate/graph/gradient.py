@@ -9,9 +9,10 @@ the batch: differentiating turns `batch_norm` into `batch_norm_training`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from striate.errors import OptionError, suggest
+from striate.errors import ModelError, OptionError, suggest
 from striate.formula.expression import Const, Expr, Var, chain, diff, from_json, to_json, variables
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node
@@ -46,8 +47,56 @@ def differentiate(graph: Graph, loss: str, wrt: Iterable[str]) -> tuple[Graph, d
     result.outputs = (*result.outputs, name)
     running = buffers(result)
     wanted = [name for name in wrt if name not in running]
-    gradients = _Backward(result, wanted).run(name)
+    gradients = _Backward(result, wanted).run_from_loss(name)
     return result, {w: gradients[w] for w in wanted if w in gradients}
+
+
+@dataclass(frozen=True)
+class PullBack:
+    """A forward graph with the nodes of its vector–Jacobian products.
+
+    Attributes:
+        graph: the forward nodes, an input for each upstream gradient, the gradient nodes.
+        upstream: for each output the input that takes the gradient to it.
+        gradients: for each name asked for the node that holds its gradient; left out are names
+            that no output depends on.
+    """
+
+    graph: Graph
+    upstream: Mapping[str, str]
+    gradients: Mapping[str, str]
+
+
+def pull_back(graph: Graph, outputs: Iterable[str], wrt: Iterable[str]) -> PullBack:
+    """Add the gradients of Σ ⟨upstream, output⟩ to some nodes: inputs, parameters, inner nodes.
+
+    Args:
+        graph: the network, its batch norms as they are to be computed.
+        outputs: the nodes that upstream gradients are given to.
+        wrt: the nodes to differentiate to.
+
+    >>> from striate.graph.graph import Node
+    >>> graph = Graph([Node("x", "input", shape=(2,)), Node("y", "input", shape=(2,))])
+    >>> attributes = {"inputs": ["a", "b"], "expr": to_json(Var("a") * Var("b"))}
+    >>> _ = graph.apply("z", "map", ("x", "y"), attributes)
+    >>> found = pull_back(graph, ["z"], ["x"])
+    >>> found.graph.nodes[found.gradients["x"]].inputs
+    ('upstream:z', 'y')
+    """
+    result = graph.copy()
+    outputs, wrt = tuple(outputs), tuple(wrt)
+    for name in (*outputs, *wrt):
+        if name not in graph.nodes:
+            raise ModelError(f"graph: there is no node {name!r}. {suggest(name, graph.nodes)}")
+    upstream = {}
+    for name in outputs:
+        seed = Node(result.unique(f"upstream:{name}"), "input", shape=graph.nodes[name].shape)
+        upstream[name] = result.append(seed).name
+    backward = _Backward(result, list(wrt))
+    backward.found = {name: seed for name, seed in upstream.items() if name in backward.needed}
+    backward.walk()
+    found = {name: backward.found[name] for name in wrt if name in backward.found}
+    return PullBack(result, upstream, found)
 
 
 class _Backward:
@@ -61,17 +110,21 @@ class _Backward:
                 self.needed.add(node.name)
         self.found: dict[str, str] = {}
 
-    def run(self, loss: str) -> dict[str, str]:
+    def run_from_loss(self, loss: str) -> dict[str, str]:
         node = self.graph.nodes[loss]
         prediction = node.inputs[0]
         if prediction in self.needed:
             name = self.graph.unique(f"{loss}:dx")
             self.graph.apply(name, f"{node.op}:dx", node.inputs)
             self.found[prediction] = name
-        for step in reversed([n for n in self.graph.steps if ":" not in n.op]):
-            if step.name in self.found and step.name != loss:
-                self._step(step, self.found[step.name])
+        self.walk(without=loss)
         return self.found
+
+    def walk(self, without: str = "") -> None:
+        """From the last forward node to the first, once all that reads a node is done."""
+        for step in reversed([n for n in self.graph.steps if ":" not in n.op]):
+            if step.name in self.found and step.name != without:
+                self._step(step, self.found[step.name])
 
     def _step(self, node: Node, upstream: str) -> None:
         for position, source in enumerate(node.inputs):
@@ -107,8 +160,8 @@ class _Backward:
         return self.graph.apply(name, op, inputs, node.attributes).name
 
     def _argument(self, node: Node, position: int) -> str:
-        arguments = find_operation(node.op).arguments
-        return arguments[position] if position < len(arguments) else str(position)
+        operation = find_operation(node.op)
+        return operation.argument_names(node.attributes, len(node.inputs))[position]
 
     def _differentiable(self, node: Node, position: int) -> bool:
         return find_operation(node.op).differentiable(self._argument(node, position))

@@ -6,6 +6,7 @@ statistics, to train it is to use the batch's. Nothing is computed here.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 from striate.graph.graph import Graph
@@ -30,9 +31,12 @@ def buffers(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for node in norms for name in node.inputs[_ARGUMENTS]))
 
 
-def with_batch_statistics(graph: Graph) -> Graph:
-    """The graph with each `batch_norm` as `batch_norm_training`."""
+def with_batch_statistics(graph: Graph, names: Container[str] | None = None) -> Graph:
+    """The graph with each `batch_norm` (or those of these names) as `batch_norm_training`."""
     nodes = (
-        replace(node, op=TRAINING) if node.op == RUNNING else node for node in graph.nodes.values()
+        replace(node, op=TRAINING)
+        if node.op == RUNNING and (names is None or node.name in names)
+        else node
+        for node in graph.nodes.values()
     )
     return Graph(nodes, graph.outputs)

@@ -1,4 +1,4 @@
-"""Elementwise kernels: any scalar expression over equal-shaped values; copies; dropout.
+"""Elementwise kernels: any scalar expression over equal-shaped values; copies; random numbers.
 
 With the batch in lanes an elementwise operation is a loop over vectors, whatever the shape.
 """
@@ -6,6 +6,7 @@ With the batch in lanes an elementwise operation is a loop over vectors, whateve
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from striate.codegen.builder import Builder, Int, Value
 from striate.codegen.targets import Target
@@ -64,6 +65,16 @@ def clear(target: Target, vectors: int) -> Kernel:
     return make_kernel(target, "clear", ["out"], build)
 
 
+@functools.lru_cache(maxsize=64)
+def fill(target: Target, vectors: int, value: float) -> Kernel:
+    """The same number everywhere; arguments out."""
+
+    def build(b: Builder, arguments: list[Value]) -> None:
+        b.loop(0, vectors, lambda i, _: b.store(b.const(value), arguments[0], b.mul(i, b.width)))
+
+    return make_kernel(target, "fill", ["out"], build)
+
+
 _PHILOX_M = (0xD2511F53, 0xCD9E8D57)
 _PHILOX_W = (0x9E3779B9, 0xBB67AE85)
 
@@ -79,24 +90,58 @@ def dropout(target: Target, elements: int, p: float, site: int, tail: Tail | Non
 
     def build(b: Builder, arguments: list[Value]) -> None:
         y, x, samples, key, *rest = arguments
-        lanes = b.let(f"load {b.integers}, ptr {samples}, align 4")
-        words = [*(_splat_word(b, key, k) for k in range(3)), b.const_int(site)]
 
-        def four(i: Int, count: int) -> None:
-            counter = _splat_i32(b, b.divide(i, 4))
-            uniforms = _philox(b, [counter, lanes, words[2], words[3]], words[:2])
-            for k in range(count):
-                at = b.mul(b.add(i, k), b.width)
-                top = b.integer("lshr", uniforms[k], b.const_int(8))
-                u = b.fmul(b.let(f"uitofp {b.integers} {top} to {b.vector}"), b.const(2.0**-24))
-                kept = b.fmul(b.load(x, at), b.const(1.0 / (1.0 - p) if p < 1 else 0.0))
-                value = b.select(b.fcmp("oge", u, b.const(p)), kept, b.zero)
-                store_with_tail(b, tail, value, y, at, rest)
+        def one(u: Value, at: Int) -> None:
+            kept = b.fmul(b.load(x, at), b.const(1.0 / (1.0 - p) if p < 1 else 0.0))
+            value = b.select(b.fcmp("oge", u, b.const(p)), kept, b.zero)
+            store_with_tail(b, tail, value, y, at, rest)
 
-        b.tiled(elements, 4, four)
+        _for_each_uniform(b, elements, site, samples, key, one)
 
     names = ["y", "x", "samples", "key", *(tail.arguments if tail else ())]
     return make_kernel(target, "dropout", names, build)
+
+
+@functools.lru_cache(maxsize=64)
+def uniform(target: Target, elements: int, site: int, tail: Tail | None = None) -> Kernel:
+    """The counter-based uniform numbers themselves; arguments y, samples, key, the tail's.
+
+    See `dropout`.
+    """
+
+    def build(b: Builder, arguments: list[Value]) -> None:
+        y, samples, key, *rest = arguments
+
+        def one(u: Value, at: Int) -> None:
+            store_with_tail(b, tail, u, y, at, rest)
+
+        _for_each_uniform(b, elements, site, samples, key, one)
+
+    names = ["y", "samples", "key", *(tail.arguments if tail else ())]
+    return make_kernel(target, "uniform", names, build)
+
+
+def _for_each_uniform(
+    b: Builder,
+    elements: int,
+    site: int,
+    samples: Value,
+    key: Value,
+    use: Callable[[Value, Int], None],
+) -> None:
+    """`use(uniform numbers, offset in floats)` for every element."""
+    lanes = b.let(f"load {b.integers}, ptr {samples}, align 4")
+    words = [*(_splat_word(b, key, k) for k in range(3)), b.const_int(site)]
+
+    def four(i: Int, count: int) -> None:
+        counter = _splat_i32(b, b.divide(i, 4))
+        uniforms = _philox(b, [counter, lanes, words[2], words[3]], words[:2])
+        for k in range(count):
+            top = b.integer("lshr", uniforms[k], b.const_int(8))
+            u = b.fmul(b.let(f"uitofp {b.integers} {top} to {b.vector}"), b.const(2.0**-24))
+            use(u, b.mul(b.add(i, k), b.width))
+
+    b.tiled(elements, 4, four)
 
 
 def _splat_word(b: Builder, pointer: Value, at: int) -> Value:

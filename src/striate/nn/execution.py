@@ -58,8 +58,8 @@ class Plan:
         if earlier is not None and earlier.graph.to_json() == self.graph.to_json():
             self._inference = earlier._inference
         self._output = self.graph.nodes[self.graph.outputs[0]]
-        drops = any(node.op == "dropout" for node in self.graph.steps)
-        self._in_training = drops or bool(self._by_batch)
+        draws = any(find_operation(node.op).draws for node in self.graph.steps)
+        self._in_training = draws or bool(self._by_batch)
 
     @property
     def inference(self) -> Inference:
@@ -89,6 +89,9 @@ class Plan:
             batched = [self.graph.nodes[name].batched for name in node.inputs]
             if node.op == "dropout":
                 values[node.name] = drop(arrays[0], node.attributes["p"])
+            elif node.op == "uniform":
+                shape = (len(arrays[0]), *node.shape)
+                values[node.name] = next_generator().random(shape, np.float32)
             elif node.name in self._by_batch:
                 values[node.name] = normalize_batch(arrays, node.attributes)
                 count = self._by_batch[node.name]

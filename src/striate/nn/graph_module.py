@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from striate.errors import ModelError, OptionError, ShapeError
+from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node
 from striate.nn.module import Module
 from striate.nn.parameter import Parameter
@@ -174,7 +175,7 @@ class GraphModule(Module):
 
 def _replay(tracer: Tracer, node: Node, values: Mapping[str, Any]) -> SymbolicTensor:
     attributes = dict(node.attributes)
-    if node.op == "dropout":
+    if find_operation(node.op).draws:
         attributes["site"] = tracer.dropout_site()
     inputs = [values[name] for name in node.inputs]
     try:

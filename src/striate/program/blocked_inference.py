@@ -131,8 +131,8 @@ def plan_blocked(
     schedule = fuse(merged, ("dropout",), FUSABLE)
     low = InferenceLowering(merged, schedule, target)
     low.folds, low.choices = folds, choices
-    source = graph.inputs[0]
-    low.arrays[source.name] = 4 * math.prod(source.shape)
+    for source in graph.inputs:
+        low.arrays[source.name] = 4 * math.prod(source.shape)
     for step in schedule.steps:
         low.lower(step)
     for k, name in enumerate(outputs):

@@ -141,8 +141,8 @@ class BlockedProgram:
         self.shapes = [graph.nodes[o].shape for o in outputs]
         self._parameters = graph.parameters
         self._check = plan.check
-        arrays = [graph.inputs[0].name, *(f"output:{k}" for k in range(len(outputs)))]
-        self._input = arrays[0]
+        self._inputs = [node.name for node in graph.inputs]
+        arrays = [*self._inputs, *(f"output:{k}" for k in range(len(outputs)))]
         every = [*plan.prepare, *plan.stages, *self._check]
         self.machine = Machine(every, plan.memory, arrays, target)
         encoder = encoder_for(self.machine, plan.places)
@@ -163,22 +163,28 @@ class BlockedProgram:
         return self.machine.fixed[start : start + self.plan.places.fixed[PRINTS]]
 
     def run(
-        self, images: NDArray[Any], count: int, parameters: Mapping[str, Any], frozen: bool = False
+        self,
+        inputs: NDArray[Any] | Sequence[NDArray[Any]],
+        count: int,
+        parameters: Mapping[str, Any],
+        frozen: bool = False,
     ) -> list[Float32]:
         self._bind(parameters)
         self._refresh(frozen)
-        images = np.ascontiguousarray(images, np.float32)
+        given = [inputs] if isinstance(inputs, np.ndarray) else inputs
+        kept = [np.ascontiguousarray(x, np.float32) for x in given]
         arrays = [np.empty((count, *s), np.float32) for s in self.shapes]
         most = max(_MOST_FLOATS // max(self.plan.memory.values.size, 1), 1)
         for start in range(0, count, most):
-            self._run_some(images, arrays, start, min(start + most, count))
+            self._run_some(kept, arrays, start, min(start + most, count))
         return arrays
 
     def _run_some(
-        self, images: NDArray[Any], arrays: Sequence[Float32], start: int, stop: int
+        self, inputs: Sequence[Float32], arrays: Sequence[Float32], start: int, stop: int
     ) -> None:
         """Samples start … stop: large batches go in pieces, so that memory stays bounded."""
-        self.machine.set_array(self._input, address_of(images[start:stop]))
+        for name, array in zip(self._inputs, inputs, strict=True):
+            self.machine.set_array(name, address_of(array[start:stop]))
         for k, array in enumerate(arrays):
             self.machine.set_array(f"output:{k}", address_of(array[start:stop]))
         self.machine.run(self._main, len(self.plan.stages), stop - start)

@@ -108,7 +108,7 @@ class _Lowering:
         )
         plain = self.layout[root] == _ARRAY
         elements = math.prod(self.graph.nodes[root].shape)
-        source = Slot("sample", "images", step=elements) if plain else value(root)
+        source = Slot("sample", "input:0", step=elements) if plain else value(root)
         weights = self.pack(w, s.outputs, s.contracted * s.kernel[0] * s.kernel[1], step)
         slots = [value(step.output), source, weights]
         slots += [self.pack(name, s.outputs, 1, step) for name in bias]
@@ -158,7 +158,7 @@ class _Lowering:
         if self.layout[root] == _ARRAY:
             elements = math.prod(shape)
             kernel = channels.copy_floats(self.target, elements)
-            self.emit(kernel, [out, Slot("sample", "images", step=elements)], step)
+            self.emit(kernel, [out, Slot("sample", "input:0", step=elements)], step)
         else:
             kernel = channels.unblock(self.target, shape[0], math.prod(shape[1:]))
             self.emit(kernel, [out, value(root)], step)
@@ -184,9 +184,9 @@ _SERVED = ("conv2d", "linear", "max_pool2d", "avg_pool2d", "map", "reshape")
 def plan_channels(graph: Graph, target: Target, outputs: Sequence[str]) -> InferencePlan | None:
     """Plan a forward graph for single samples; None where this layout does not serve it."""
     graph = Graph(graph.nodes.values(), outputs).pruned()
-    (source,) = graph.inputs
-    if not _pays(graph):
+    if len(graph.inputs) > 1 or not _pays(graph):
         return None
+    (source,) = graph.inputs
     schedule = fuse(graph, ("dropout",))
     low = _Lowering(graph, target, schedule)
     low.layout[source.name] = _FLAT if len(source.shape) == 1 else _ARRAY
@@ -212,7 +212,7 @@ def _copy_flat_input(low: _Lowering, source: Node) -> None:
         low.made(source.name, _FLAT)
         elements = source.shape[0]
         kernel = channels.copy_floats(low.target, elements)
-        slots = [value(source.name), Slot("sample", "images", step=elements)]
+        slots = [value(source.name), Slot("sample", "input:0", step=elements)]
         low.emit(kernel, slots, Fused(source, source.name))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,57 @@ from numpy.typing import NDArray
 
 from striate.errors import ModelError, OptionError, ShapeError
 from striate.formula.update import UpdateRule
-from striate.graph.graph import Graph, Shape
+from striate.graph.graph import Graph, Node, Shape
 
 
 def require_one_input(where: str, graph: Graph) -> None:
-    """A program maps one input to its outputs."""
+    """Training programs read one array of samples."""
     if len(graph.inputs) != 1 or not graph.outputs:
         raise ModelError(
             f"{where}: expected a graph of one input and an output; got "
             f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs."
         )
+
+
+def require_inputs(where: str, graph: Graph) -> None:
+    """A program maps its inputs to its outputs."""
+    if not graph.inputs or not graph.outputs:
+        raise ModelError(
+            f"{where}: expected a graph with an input and an output; got "
+            f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs."
+        )
+
+
+def input_arrays(where: str, inputs: Sequence[Node], given: Any) -> list[Any]:
+    """The arrays of a graph's inputs, in order: one array, or a sequence, or a dict by name.
+
+    Raises:
+        ModelError: an input has no array, or there are too many.
+        ShapeError: an array is not (n, *input shape), or the numbers of samples differ.
+    """
+    if len(inputs) == 1 and not isinstance(given, (tuple, Mapping)):
+        require_images(where, given, inputs[0].shape)
+        return [given]
+    if isinstance(given, Mapping):
+        names = [node.name for node in inputs]
+        if set(given) != set(names):
+            raise ModelError(f"{where}: expected arrays for {names}; got {list(given)}.")
+        arrays = [given[name] for name in names]
+    else:
+        arrays = list(given) if isinstance(given, (tuple, list)) else [given]
+        if len(arrays) != len(inputs):
+            raise ModelError(
+                f"{where}: expected {len(inputs)} arrays, one for each of "
+                f"{[node.name for node in inputs]}; got {len(arrays)}."
+            )
+    for array, node in zip(arrays, inputs, strict=True):
+        require_images(where, array, node.shape)
+    if len({len(a) for a in arrays}) > 1:
+        listed = ", ".join(str(np.shape(a)) for a in arrays)
+        raise ShapeError(
+            f"{where}: expected arrays with the same number of samples; got shapes {listed}."
+        )
+    return arrays
 
 
 def require_images(where: str, images: Any, shape: Shape) -> None:

@@ -209,12 +209,12 @@ def inference_driver(
     target: Target,
     layout: Layout,
     calls: Sequence[Call],
-    inputs: tuple[str, int],
+    inputs: Sequence[tuple[str, int]],
     outputs: Sequence[tuple[str, int]],
 ) -> list[Module]:
     """Modules of an inference program; `inputs`/`outputs` are values with their elements.
 
-    Context: "samples", "images", "output:k" for each output, parameters, and the common fields.
+    Context: "samples", "input:k" and "output:k", parameters, and the common fields.
     """
     d = _Driver(target, layout)
     b = d.b
@@ -225,7 +225,8 @@ def inference_driver(
 
         def one(group: Int) -> None:
             d.prepare_lanes(group, count, ordered=False, labels=False)
-            d.gather("images", inputs[0], inputs[1], group)
+            for k, (name, elements) in enumerate(inputs):
+                d.gather(f"input:{k}", name, elements, group)
             d.run_calls(calls, group, 0)
             for k, (name, elements) in enumerate(outputs):
                 place = b.mul(group, b.width * elements)

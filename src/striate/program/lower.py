@@ -67,6 +67,7 @@ class Context:
     graph: Graph
     target: Target
     gradients: tuple[tuple[str, str], ...] = ()  # (gradient node, parameter)
+    training: bool = False  # whether random numbers are drawn
 
     def shape(self, name: str) -> Shape:
         return self.graph.nodes[name].shape
@@ -240,6 +241,14 @@ def _dropout(c: Context, step: Fused) -> _Lowered:
     return kernel, [value(step.output), value(step.node.inputs[0]), *lanes, *_rest(step)]
 
 
+def _uniform(c: Context, step: Fused) -> _Lowered:
+    elements = math.prod(step.node.shape)
+    if not c.training:
+        return elementwise.fill(c.target, elements, 0.5), [value(step.output)]
+    kernel = elementwise.uniform(c.target, elements, int(step.node.attributes["site"]))
+    return kernel, [value(step.output), Slot("lane", "samples"), Slot("lane", "key")]
+
+
 def slice_calls(c: Context, step: Fused) -> list[Call]:
     """Concatenation, slicing and its gradient: copies of blocks."""
     node = step.node
@@ -354,6 +363,7 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
     "avg_pool2d:dx": _average_pool_gradient,
     "map": _map,
     "dropout": _dropout,
+    "uniform": _uniform,
     "softmax": _softmax,
     "softmax:dx": _softmax_gradient,
     "cross_entropy:dx": _cross_entropy_gradient,

@@ -25,7 +25,7 @@ from striate.graph.graph import Graph
 from striate.program import threads
 from striate.program.arrays import Float32, address_of, aligned_zeros, as_parameter
 from striate.program.channel_plan import plan_channels
-from striate.program.checks import require_images, require_one_input
+from striate.program.checks import input_arrays, require_inputs, require_one_input
 from striate.program.choose import batch_magnitude, blocked_pays
 from striate.program.driver import PIECES
 from striate.program.plan import InferencePlan, TrainingPlanner, plan_inference
@@ -69,34 +69,39 @@ class _Loaded:
 
 
 class NativeInference:
-    """Runs a forward graph with one input; the outputs are as `run` and `values` say."""
+    """Runs a forward graph; the outputs are as `run` and `values` say.
+
+    What is run is a batch (n, *input shape), or of a graph with several inputs a tuple of them, in
+    the graph's order, or a dict by name.
+    """
 
     def __init__(self, graph: Graph, target: Target | None = None) -> None:
-        require_one_input("inference", graph)
-        self.graph = graph
-        self.input = graph.inputs[0]
+        require_inputs("inference", graph)
+        self.graph, self.inputs = graph, graph.inputs
         self.target = target or current_target()
         self._is_blocked = blocked_pays(graph, self.target)
         self._lock = threading.Lock()
         self._programs: dict[tuple[tuple[str, ...], int], _Program | BlockedProgram] = {}
 
-    def run(self, x: NDArray[Any], parameters: Mapping[str, Any], frozen: bool = False) -> Float32:
-        """The first output, (n, *shape) float32, of a batch (n, *input shape).
+    def run(self, x: Any, parameters: Mapping[str, Any], frozen: bool = False) -> Float32:
+        """The first output, (n, *shape) float32, of a batch.
 
         `frozen` promises that the parameters hold what they held at the last call.
         """
         return self._run(x, parameters, (self.graph.outputs[0],), frozen)[0]
 
     def values(
-        self, x: NDArray[Any], parameters: Mapping[str, Any], names: Sequence[str]
+        self, x: Any, parameters: Mapping[str, Any], names: Sequence[str]
     ) -> dict[str, Float32]:
         """The outputs of any nodes, exactly as the program computes them."""
+        given = input_arrays("inference", self.inputs, x)
         for name in names:
             if name not in self.graph.nodes:
                 raise ModelError(
                     f"graph: there is no node {name!r}. {suggest(name, self.graph.nodes)}"
                 )
-        leaves = {self.input.name: x, **parameters}
+        images = dict(zip((node.name for node in self.inputs), given, strict=True))
+        leaves = {**images, **parameters}
         inner = tuple(n for n in names if self.graph.nodes[n].op not in ("input", "parameter"))
         outputs = tuple(dict.fromkeys((*inner, self.graph.outputs[0])))
         found = dict(zip(outputs, self._run(x, parameters, outputs), strict=True))
@@ -130,17 +135,17 @@ class NativeInference:
 
     def _run(
         self,
-        x: NDArray[Any],
+        x: Any,
         parameters: Mapping[str, Any],
         outputs: tuple[str, ...],
         frozen: bool = False,
     ) -> list[Float32]:
-        require_images("inference", x, self.input.shape)
-        count = len(x)
+        arrays = input_arrays("inference", self.inputs, x)
+        count = len(arrays[0])
         if not count:
             return [np.empty((0, *self.graph.nodes[o].shape), np.float32) for o in outputs]
         with self._lock:
-            return self._program(outputs, count).run(x, count, parameters, frozen)
+            return self._program(outputs, count).run(arrays, count, parameters, frozen)
 
 
 def _few(target: Target) -> int:
@@ -163,7 +168,11 @@ class _Program:
         self._samples = self._loaded.place["samples"]
 
     def run(
-        self, images: NDArray[Any], count: int, parameters: Mapping[str, Any], frozen: bool = False
+        self,
+        inputs: Sequence[NDArray[Any]],
+        count: int,
+        parameters: Mapping[str, Any],
+        frozen: bool = False,
     ) -> list[Float32]:
         raise TypeError(f"{type(self).__name__} does not say how it runs.")
 
@@ -206,13 +215,18 @@ class _BatchProgram(_Program):
         self._width = target.width
 
     def run(
-        self, images: NDArray[Any], count: int, parameters: Mapping[str, Any], frozen: bool = False
+        self,
+        inputs: Sequence[NDArray[Any]],
+        count: int,
+        parameters: Mapping[str, Any],
+        frozen: bool = False,
     ) -> list[Float32]:
         self._bind(parameters)
-        images = np.ascontiguousarray(images, np.float32)
+        kept = [np.ascontiguousarray(x, np.float32) for x in inputs]
         groups = -(-count // self._width)
         arrays = [np.empty((groups * self._width, *s), np.float32) for s in self.shapes]
-        self._loaded.set("images", address_of(images))
+        for k, array in enumerate(kept):
+            self._loaded.set(f"input:{k}", address_of(array))
         for k, array in enumerate(arrays):
             self._loaded.set(f"output:{k}", address_of(array))
         self._launch(count, groups)
@@ -230,15 +244,19 @@ class _SampleProgram(_Program):
         most = _few(target)
         self._images = np.zeros((most, *graph.inputs[0].shape), np.float32)
         self._outputs = [np.zeros((most, *s), np.float32) for s in self.shapes]
-        self._loaded.set("images", address_of(self._images))
+        self._loaded.set("input:0", address_of(self._images))
         for k, array in enumerate(self._outputs):
             self._loaded.set(f"output:{k}", address_of(array))
 
     def run(
-        self, images: NDArray[Any], count: int, parameters: Mapping[str, Any], frozen: bool = False
+        self,
+        inputs: Sequence[NDArray[Any]],
+        count: int,
+        parameters: Mapping[str, Any],
+        frozen: bool = False,
     ) -> list[Float32]:
         self._bind(parameters)
-        self._images[:count] = images
+        self._images[:count] = inputs[0]
         self._launch(count, count)
         return [a[:count].copy() for a in self._outputs]
 

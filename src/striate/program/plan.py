@@ -53,7 +53,7 @@ def _rows(name: str) -> str:
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """A program that maps images to one or more outputs."""
+    """A program that maps inputs to one or more outputs."""
 
     modules: list[Module]
     layout: Layout
@@ -67,20 +67,22 @@ def plan_inference(graph: Graph, target: Target, outputs: Sequence[str]) -> Infe
     schedule = fuse(graph, (*_ALIASES, "dropout"))
     context = Context(graph, target)
     calls = _resolve([c for s in schedule.steps for c in calls_of(context, s)], schedule)
-    (source,) = graph.inputs
+    sources = graph.inputs
     roots = [schedule.root[name] for name in outputs]
-    lives = lives_of(calls, {source.name: -1}, dict.fromkeys(roots, len(calls)))
+    first = dict.fromkeys((source.name for source in sources), -1)
+    lives = lives_of(calls, first, dict.fromkeys(roots, len(calls)))
     arena = plan(lives, _sizes(graph, calls, lives, target))
     layout = inference_layout(graph, outputs, arena)
     made = [(root, math.prod(graph.nodes[o].shape)) for root, o in zip(roots, outputs, strict=True)]
-    read = (source.name, math.prod(source.shape))
+    read = [(source.name, math.prod(source.shape)) for source in sources]
     modules = inference_driver(target, layout, calls, read, made)
     return InferencePlan(modules, layout, tuple(outputs), arena)
 
 
 def inference_layout(graph: Graph, outputs: Sequence[str], arena: Arena) -> Layout:
     """The context and workspace of an inference program."""
-    fields = ["workspaces", "shared", "samples", "images"]
+    fields = ["workspaces", "shared", "samples"]
+    fields += [f"input:{k}" for k in range(len(graph.inputs))]
     fields += [f"output:{k}" for k in range(len(outputs))]
     fields += [f"parameter:{p.name}" for p in graph.parameters]
     return Layout(fields, local=arena.offsets, workspace=workspace_floats(arena.size))

@@ -25,9 +25,11 @@ from striate.graph.gradient import differentiate
 from striate.graph.graph import LEAVES, Graph, Node
 from striate.graph.statistics import buffers
 from striate.program.checks import (
+    input_arrays,
     parameter_of,
     require_course,
     require_images,
+    require_inputs,
     require_one_input,
     require_targets,
 )
@@ -90,7 +92,7 @@ def _evaluate_node(node: Node, values: Mapping[str, Array], draw: Draw | None) -
 
 
 class ReferenceInference:
-    """Runs a forward graph with one input.
+    """Runs a forward graph; several inputs are a tuple of arrays or a dict by name.
 
     >>> from striate.formula.activation import map_attributes
     >>> graph = Graph([Node("x", "input", shape=(3,))])
@@ -101,35 +103,32 @@ class ReferenceInference:
     """
 
     def __init__(self, graph: Graph) -> None:
-        require_one_input("inference", graph)
+        require_inputs("inference", graph)
         self.graph = graph
-        self.input = graph.inputs[0]
 
-    def run(
-        self, x: ArrayLike, parameters: Mapping[str, ArrayLike], frozen: bool = False
-    ) -> Float32:
-        """The first output, (n, *shape) float32, of a batch (n, *input shape)."""
+    def run(self, x: Any, parameters: Mapping[str, ArrayLike], frozen: bool = False) -> Float32:
+        """The first output, (n, *shape) float32, of a batch."""
         name = self.graph.outputs[0]
         return self.values(x, parameters, [name])[name]
 
     def values(
-        self, x: ArrayLike, parameters: Mapping[str, ArrayLike], names: Iterable[str]
+        self, x: Any, parameters: Mapping[str, ArrayLike], names: Iterable[str]
     ) -> dict[str, Float32]:
         """The outputs of any nodes, float32."""
         found = self.exact(x, parameters, names)
         return {name: np.ascontiguousarray(value, np.float32) for name, value in found.items()}
 
     def exact(
-        self, x: ArrayLike, parameters: Mapping[str, ArrayLike], names: Iterable[str]
+        self, x: Any, parameters: Mapping[str, ArrayLike], names: Iterable[str]
     ) -> dict[str, Array]:
         """The outputs of any nodes, float64."""
-        images = np.asarray(x)
-        require_images("inference", images, self.input.shape)
+        arrays = input_arrays("inference", self.graph.inputs, x)
+        images = dict(zip((node.name for node in self.graph.inputs), arrays, strict=True))
         leaves = {
             node.name: parameter_of(parameters, node.name, node.shape)
             for node in self.graph.parameters
         }
-        return evaluate_graph(self.graph, {**leaves, self.input.name: images}, names)
+        return evaluate_graph(self.graph, {**leaves, **images}, names)
 
 
 class ReferenceTraining:
