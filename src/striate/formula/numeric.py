@@ -166,7 +166,8 @@ class Numeric:
         shape = self._shape(spread)
         if math.prod(shape) == 0:
             return np.zeros(shape)
-        corner = array[tuple(slice(k, None) for k in first)]
+        part: tuple[Any, ...] = (*(slice(k, None) for k in first), ...)  # `...`: also of () a view
+        corner = array[part]
         return as_strided(corner, shape, [strides[a] for a in self.axes])
 
     def _gather(self, read: Read) -> Array:

@@ -6,13 +6,18 @@ from functools import cache
 
 from striate.errors import ModelError, suggest
 from striate.formula.activation import Map
+from striate.formula.broadcast import BroadcastMap, Tile
 from striate.formula.conv import Conv1d, Conv2d, Conv3d, ConvTranspose2d
-from striate.formula.linear import Linear
+from striate.formula.einsum import Einsum
+from striate.formula.embedding import Embedding
+from striate.formula.linear import Bilinear, Dense, Linear
 from striate.formula.loss import CrossEntropy, MseLoss, Softmax
 from striate.formula.norm import BatchNorm, BatchNormTraining, LocalResponseNorm
 from striate.formula.operation import Gradient, Operation
 from striate.formula.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from striate.formula.structure import Concat, Dropout, Reshape, Slice
+from striate.formula.rbf import Rbf, Subsample
+from striate.formula.reduce import CumSum, LogSumExp, ReduceAxes
+from striate.formula.structure import Concat, Dropout, Flip, Reshape, Roll, Slice
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
@@ -36,6 +41,19 @@ OPERATIONS: dict[str, Operation] = {
         Softmax(),
         CrossEntropy(),
         MseLoss(),
+        BroadcastMap(),
+        Tile(),
+        ReduceAxes(),
+        LogSumExp(),
+        CumSum(),
+        Einsum(),
+        Dense(),
+        Bilinear(),
+        Rbf(),
+        Subsample(),
+        Embedding(),
+        Flip(),
+        Roll(),
     )
 }
 

@@ -1,4 +1,4 @@
-"""Operations that move numbers: concat, slice, reshape; and dropout, which drops some of them."""
+"""Operations that move numbers: concat, slice, reshape, flip, roll; and dropout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import OptionError, ShapeError
+from striate.formula.expression import Tensor, axes
+from striate.formula.formula import Formula
 from striate.formula.operation import (
     Array,
     Attributes,
@@ -189,6 +191,7 @@ class Dropout(_Mover):
     """
 
     name = "dropout"
+    draws = True
     attributes = ("p", "site")
 
     def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
@@ -225,6 +228,74 @@ class Dropout(_Mover):
         self, attributes: Attributes, shapes: Sequence[Shape], at: Shape
     ) -> tuple[int, Shape]:
         return 0, tuple(at)
+
+
+class Flip(Operation):
+    """`y[n,i] = x[n, I − 1 − i]`: the order turned round along some axes.
+
+    Attributes: `axes`, counting the batch as 0. Input: x (n, …). Output: the same shape.
+
+    >>> Flip().reference({"axes": [1]}, [[[1.0, 2.0, 3.0]]])
+    array([[3., 2., 1.]])
+    """
+
+    name = "flip"
+    arguments = ("x",)
+    attributes = ("axes",)
+
+    def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+        require_attributes(self.name, attributes, self.attributes)
+        self.argument_names(attributes, len(shapes))
+        for axis in attributes["axes"]:
+            _axis(self.name, {"axis": axis}, shapes[0])
+        return tuple(shapes[0])
+
+    def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
+        x, turned = tuple(shapes[0]), list(attributes["axes"])
+        place = axes(" ".join(["n", *(f"k{k}" for k in range(1, len(x)))]))
+        read = [axis * -1 + (x[k] - 1) if k in turned else axis for k, axis in enumerate(place)]
+        sizes = {str(axis): size for axis, size in zip(place, x, strict=True)}
+        return Formula(place, Tensor("x")[tuple(read)], sizes, {"x": x})
+
+
+class Roll(Operation):
+    """`y[n,i] = x[n, (i − shift) mod I]`: shifted along axes, what leaves one end enters the other.
+
+    Attributes: `axes`, counting the batch as 0, and a shift for each in `shifts`.
+    Input: x (n, …). Output: the same shape.
+
+    >>> Roll().reference({"axes": [1], "shifts": [1]}, [[[1.0, 2.0, 3.0]]])
+    array([[3., 1., 2.]])
+    """
+
+    name = "roll"
+    arguments = ("x",)
+    attributes = ("axes", "shifts")
+
+    def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+        require_attributes(self.name, attributes, self.attributes)
+        self.argument_names(attributes, len(shapes))
+        over, shifts = list(attributes["axes"]), list(attributes["shifts"])
+        whole = all(isinstance(k, int) and not isinstance(k, bool) for k in shifts)
+        if len(over) != len(shifts) or len(set(over)) != len(over) or not whole:
+            raise OptionError(
+                f"roll: expected a whole shift for each of different axes; got axes={over}, "
+                f"shifts={shifts}."
+            )
+        for axis in over:
+            _axis(self.name, {"axis": axis}, shapes[0])
+        return tuple(shapes[0])
+
+    def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
+        x = tuple(shapes[0])
+        shifts = dict(zip(attributes["axes"], attributes["shifts"], strict=True))
+        place = axes(" ".join(["n", *(f"k{k}" for k in range(1, len(x)))]))
+        read = [
+            (axis - shifts[k] % x[k]) % x[k] if shifts.get(k, 0) % x[k] else axis
+            for k, axis in enumerate(place)
+        ]
+        sizes = {str(axis): size for axis, size in zip(place, x, strict=True)}
+        return Formula(place, Tensor("x")[tuple(read)], sizes, {"x": x})
 
 
 def _axis(name: str, attributes: Attributes, shape: Shape) -> int:
