@@ -32,7 +32,7 @@ def problem(case: Case, batch: int) -> tuple[Formula, dict[str, Any], tuple[str,
     formula, tensors = operation.bind(attributes, sized)
     rng = np.random.default_rng(0)
     for name, array in tensors.items():  # the samples differ
-        if name not in shared and op not in ("cross_entropy",):
+        if name not in shared and operation.differentiable(name):
             tensors[name] = array + rng.normal(size=array.shape) / 8
     return formula, {n: np.float32(a).astype(np.float64) for n, a in tensors.items()}, tuple(shared)
 
@@ -75,7 +75,9 @@ def test_forward_and_gradients(name: str, target: Target) -> None:
     (*result, _) = run_kernel(
         made.kernel, target, wanted(*reference.shape[1:], width), *arguments(made, tensors)
     )
-    check_close(result[0], in_lanes(reference), factor=4, dense=0.2)
+    check_close(
+        result[0].reshape(in_lanes(reference).shape), in_lanes(reference), factor=4, dense=0.05
+    )
     upstream = np.random.default_rng(1).normal(size=reference.shape).astype(np.float32)
     operation = find_operation(FORMULAS[name][0])
     wished = [n for n in tensors if operation.differentiable(n)]
@@ -90,7 +92,7 @@ def test_forward_and_gradients(name: str, target: Target) -> None:
             exact = in_lanes(expected[to])
             out = wanted(*exact.shape)
         found = run_kernel(made.kernel, target, out, *arguments(made, both))
-        check_close(found[0], exact, factor=8, dense=0.1)
+        check_close(found[0].reshape(np.shape(exact)), exact, factor=8, dense=0.01)
 
 
 @pytest.mark.parametrize("batch", [1, 15, 17])
