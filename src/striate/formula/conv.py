@@ -1,7 +1,8 @@
-"""Convolution with a bank of filters (the kernel is not flipped), and its transpose.
+"""Convolution with a bank of filters: as networks mean it (the kernel is not flipped), as
+mathematics means it (it is), and transposed.
 
 Of sequences, images and volumes: one rule for all. The formula and the shape rule; native kernels
-are in `kernels`.
+are in `kernels`. Kernels that change from place to place are in `local` and `tiled`.
 """
 
 from __future__ import annotations
@@ -24,35 +25,60 @@ from striate.formula.operation import (
 )
 from striate.shapes import require_output
 
-_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+Indices = tuple[Index, ...]
+SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _PLACES = {1: "i", 2: "i j", 3: "k i j"}  # axes of the output
 _TAPS = {1: "p", 2: "p q", 3: "r p q"}  # axes of the kernel
 _N, _G, _O, _C = axes("n g o c")
 
 
-class _Conv(Operation):
+class Convolution(Operation):
+    """What convolutions share; `bank` and `_weight` say where in w the kernels are."""
+
     arguments: tuple[str, ...] = ("x", "w", "b")
     optional = 1
     parameters = ("w", "b")
     attributes: tuple[str, ...] = ("stride", "padding", "dilation", "groups")
     rank = 2
+    flipped = False
     weight_axes = "out_channels, in_channels/groups"
 
     def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
         require_attributes(self.name, attributes, self.attributes)
         self.argument_names(attributes, len(shapes))
         x, w = tuple(shapes[0]), tuple(shapes[1])
-        space = ", ".join(_NAMES[self.rank])
-        require_rank(self.name, "x", x, f"channels, {space}")
-        require_rank(self.name, "w", w, f"{self.weight_axes}, {space}")
-        groups = whole_attribute(self.name, attributes, "groups", 1)
-        outputs = self._outputs(groups, x, w)
-        if len(shapes) == 3 and tuple(shapes[2]) != (outputs,):
+        require_rank(self.name, "x", x, f"channels, {', '.join(SPACE[self.rank])}")
+        require_rank(self.name, "w", w, self._axes_of_weight())
+        if 0 in x or 0 in w:
             raise ShapeError(
-                f"{self.name}: b expected shape ({outputs},), one number an output channel; "
-                f"got {tuple(shapes[2])}."
+                f"{self.name}: expected channels, images and kernels of at least 1; got x {x}, "
+                f"w {w}. Nothing can be convolved with nothing."
             )
-        return (outputs, *self._sizes(attributes, x[1:], w[2:]))
+        groups = whole_attribute(self.name, attributes, "groups", 1)
+        bank = self.bank(w)
+        outputs = self._outputs(groups, x, bank)
+        sizes = self._sizes(attributes, x[1:], bank[2:])
+        self._require_places(x, w, sizes)
+        if len(shapes) == 3:
+            self._require_bias(tuple(shapes[2]), (outputs, *sizes))
+        return (outputs, *sizes)
+
+    def _axes_of_weight(self) -> str:
+        return f"{self.weight_axes}, {', '.join(SPACE[self.rank])}"
+
+    def bank(self, w: Shape) -> Shape:
+        """The shape of one bank of kernels in a weight: its channels, then the kernel's sizes."""
+        return tuple(w)
+
+    def _require_places(self, x: Shape, w: Shape, output: tuple[int, ...]) -> None:
+        """Refuse a weight whose positions are not those of the image."""
+
+    def _require_bias(self, b: Shape, output: Shape) -> None:
+        if b != output[:1]:
+            raise ShapeError(
+                f"{self.name}: b expected shape ({output[0]},), one number an output channel; "
+                f"got {b}."
+            )
 
     def _outputs(self, groups: int, x: Shape, w: Shape) -> int:
         """The number of output channels, where those of x and w fit."""
@@ -74,7 +100,7 @@ class _Conv(Operation):
         stride = sizes_attribute(self.name, attributes, "stride", self.rank)
         dilation = sizes_attribute(self.name, attributes, "dilation", self.rank)
         padding = padding_attribute(self.name, attributes, self.rank)
-        names = _NAMES[self.rank]
+        names = SPACE[self.rank]
         return tuple(
             require_output(self.name, axis, *sizes)
             for axis, *sizes in zip(names, image, kernel, stride, padding, dilation, strict=True)
@@ -82,33 +108,48 @@ class _Conv(Operation):
 
     def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
         names = self.argument_names(attributes, len(shapes))
-        groups, channels = int(attributes["groups"]), self._channels(attributes, shapes)
+        bank = self.bank(tuple(shapes[1]))
+        groups, channels = int(attributes["groups"]), self._channels(attributes, bank)
         taps, places = axes(_TAPS[self.rank]), axes(_PLACES[self.rank])
         out, into = (_O, _C) if groups == 1 else (_G * channels[0] + _O, _G * channels[1] + _C)
-        read = (_N, into, *self._window(attributes, places, taps))
-        weight = (*self._weight(out, into), *taps)
-        body: Expr = Sum((_C, *taps), Tensor("x")[read] * Tensor("w")[weight])
+        window = self._window(attributes, places, taps)
+        in_weight = self._taps(taps, bank[2:])
+        weight = self._weight(tuple(shapes[1]), out, into, in_weight, places, window)
+        body: Expr = Sum((_C, *taps), Tensor("x")[(_N, into, *window)] * Tensor("w")[weight])
         if len(names) == 3:
-            body = Tensor("b")[out] + body
+            body = Tensor("b")[(out, *places) if len(shapes[2]) > 1 else (out,)] + body
         sizes = {"n": shapes[0][0], "g": groups, "o": channels[0], "c": channels[1]}
-        output = self._sizes(attributes, tuple(shapes[0][2:]), tuple(shapes[1][2:]))
-        kernel = tuple(shapes[1][2:])
-        for axis, size in zip((*places, *taps), (*output, *kernel), strict=True):
+        output = self._sizes(attributes, tuple(shapes[0][2:]), bank[2:])
+        for axis, size in zip((*places, *taps), (*output, *bank[2:]), strict=True):
             sizes[str(axis)] = size
         tensors = {name: tuple(s) for name, s in zip(names, shapes, strict=True)}
         return Formula((_N, out, *places), body, sizes, tensors)
 
-    def _channels(self, attributes: Attributes, shapes: Sequence[Shape]) -> tuple[int, int]:
+    def _taps(self, taps: Indices, kernel: Shape) -> Indices:
+        """Where in its kernel a tap is: the other way round where the kernel is flipped."""
+        if not self.flipped:
+            return taps
+        return tuple(tap * -1 + (size - 1) for tap, size in zip(taps, kernel, strict=True))
+
+    def _channels(self, attributes: Attributes, bank: Shape) -> tuple[int, int]:
         """Output and input channels of one group."""
-        return shapes[1][0] // int(attributes["groups"]), shapes[1][1]
+        return bank[0] // int(attributes["groups"]), bank[1]
 
-    def _weight(self, out: Index, into: Index) -> tuple[Index, ...]:
-        """The first two indices of the weight."""
-        return out, _C
+    def _weight(
+        self, w: Shape, out: Index, into: Index, taps: Indices, places: Indices, window: Indices
+    ) -> Indices:
+        """Where the weight is read.
 
-    def _window(
-        self, attributes: Attributes, places: Sequence[Index], taps: Sequence[Index]
-    ) -> tuple[Index, ...]:
+        Args:
+            w: its shape.
+            out, into: the output and the input channel.
+            taps: places in the kernel.
+            places: those of the output.
+            window: those of the input.
+        """
+        return out, _C, *taps
+
+    def _window(self, attributes: Attributes, places: Indices, taps: Indices) -> Indices:
         """The places of x that the output's `places` read."""
         padding = padding_attribute(self.name, attributes, self.rank)
         stride, dilation = attributes["stride"], attributes["dilation"]
@@ -120,7 +161,7 @@ class _Conv(Operation):
         )
 
 
-class Conv2d(_Conv):
+class Conv2d(Convolution):
     """`y[n,o,i,j] = b[o] + Σ_{c,p,q} x[n, c, i·s + p·d − P, j·s + q·d − P] · w[o,c,p,q]`.
 
     With groups, output channels of group g read the input channels of group g. x is 0 outside.
@@ -139,7 +180,7 @@ class Conv2d(_Conv):
     name = "conv2d"
 
 
-class Conv1d(_Conv):
+class Conv1d(Convolution):
     """`y[n,o,i] = b[o] + Σ_{c,p} x[n, c, i·s + p·d − P] · w[o,c,p]`: `Conv2d` of sequences.
 
     Its attributes are lists of one: `{"stride": [1], "padding": [[0, 0]], …}`.
@@ -151,7 +192,7 @@ class Conv1d(_Conv):
     name, rank = "conv1d", 1
 
 
-class Conv3d(_Conv):
+class Conv3d(Convolution):
     """`y[n,o,k,i,j] = b[o] + Σ_{c,r,p,q} x[n, c, k·s + r·d − P, …] · w[o,c,r,p,q]`: of volumes.
 
     Its attributes are lists of three, for depth, height and width.
@@ -163,25 +204,36 @@ class Conv3d(_Conv):
     name, rank = "conv3d", 3
 
 
-class ConvTranspose2d(_Conv):
-    """The transpose of `Conv2d`: what it sends back to its input.
+class TrueConv2d(Convolution):
+    """`Conv2d` with its kernels flipped: the convolution of mathematics.
 
-    `y[n,o,i,j] = b[o] + Σ_{c,p,q} x[n, c, (i + P − p·d)/s, (j + P − q·d)/s] · w[c,o,p,q]`, where x
-    is 0 at places that are outside or no whole numbers.
+    `y[n,o,i,j] = b[o] + Σ_{c,p,q} x[n, c, i·s + p·d − P, j·s + q·d − P] · w[o, c, kh−1−p, kw−1−q]`
 
-    Inputs: x (n, in_channels, ih, iw); w (in_channels, out_channels/groups, kh, kw);
-    b (out_channels,) or none. Output: (n, out_channels, oh, ow),
-    `oh = (ih − 1)·sh − top − bottom + dh·(kh−1) + output_padding + 1`.
+    Inputs, attributes and output are those of `Conv2d`.
 
-    Source: Dumoulin & Visin, A guide to convolution arithmetic, arXiv:1603.07285.
-
-    >>> settings = {"stride": [2, 2], "padding": [[0, 0], [0, 0]], "output_padding": [0, 0],
-    ...             "dilation": [1, 1], "groups": 1}
-    >>> ConvTranspose2d().shape(settings, [(64, 28, 28), (64, 32, 2, 2)])
-    (32, 56, 56)
+    >>> settings = {"stride": [1], "padding": [[2, 2]], "dilation": [1], "groups": 1}
+    >>> TrueConv1d().reference(settings, [[[[1.0, 2, 3]]], [[[0.0, 1, 10]]]])
+    array([[[ 0.,  1., 12., 23., 30.]]])
     """
 
-    name = "conv_transpose2d"
+    name, flipped = "true_conv2d", True
+
+
+class TrueConv1d(Convolution):
+    """`y[n,o,i] = b[o] + Σ_{c,p} x[n, c, i·s + p·d − P] · w[o, c, k−1−p]`: of sequences."""
+
+    name, rank, flipped = "true_conv1d", 1, True
+
+
+class TrueConv3d(Convolution):
+    """`Conv3d` with its kernels flipped."""
+
+    name, rank, flipped = "true_conv3d", 3, True
+
+
+class TransposedConvolution(Convolution):
+    """What the transposes share."""
+
     attributes = ("stride", "padding", "output_padding", "dilation", "groups")
     weight_axes = "in_channels, out_channels/groups"
 
@@ -204,7 +256,7 @@ class ConvTranspose2d(_Conv):
         more = sizes_attribute(self.name, attributes, "output_padding", self.rank, 0)
         padding = padding_attribute(self.name, attributes, self.rank)
         found = []
-        for k, axis in enumerate(_NAMES[self.rank]):
+        for k, axis in enumerate(SPACE[self.rank]):
             if more[k] >= max(stride[k], dilation[k]):
                 raise OptionError(
                     f"{self.name}: output_padding expected below the stride or the dilation along "
@@ -221,15 +273,15 @@ class ConvTranspose2d(_Conv):
             found.append(size)
         return tuple(found)
 
-    def _channels(self, attributes: Attributes, shapes: Sequence[Shape]) -> tuple[int, int]:
-        return shapes[1][1], shapes[1][0] // int(attributes["groups"])
+    def _channels(self, attributes: Attributes, bank: Shape) -> tuple[int, int]:
+        return bank[1], bank[0] // int(attributes["groups"])
 
-    def _weight(self, out: Index, into: Index) -> tuple[Index, ...]:
-        return into, _O
+    def _weight(
+        self, w: Shape, out: Index, into: Index, taps: Indices, places: Indices, window: Indices
+    ) -> Indices:
+        return into, _O, *taps
 
-    def _window(
-        self, attributes: Attributes, places: Sequence[Index], taps: Sequence[Index]
-    ) -> tuple[Index, ...]:
+    def _window(self, attributes: Attributes, places: Indices, taps: Indices) -> Indices:
         padding = padding_attribute(self.name, attributes, self.rank)
         stride, dilation = attributes["stride"], attributes["dilation"]
         return tuple(
@@ -242,6 +294,51 @@ class ConvTranspose2d(_Conv):
     def cost(self, attributes: Attributes, shapes: Sequence[Shape]) -> Cost:
         """Each number of x with each weight of its channel; places between are not counted."""
         outputs = self.shape(attributes, shapes)
-        products = math.prod(shapes[0]) * math.prod(shapes[1][1:])
+        products = math.prod(shapes[0]) * math.prod(self.bank(tuple(shapes[1]))[1:])
         biased = math.prod(outputs) if len(shapes) == 3 else 0
         return Cost(products, 2 * products - math.prod(outputs) + biased)
+
+
+class ConvTranspose2d(TransposedConvolution):
+    """The transpose of `Conv2d`: what it sends back to its input.
+
+    `y[n,o,i,j] = b[o] + Σ_{c,p,q} x[n, c, (i + P − p·d)/s, (j + P − q·d)/s] · w[c,o,p,q]`, where x
+    is 0 at places that are outside or no whole numbers.
+
+    Inputs: x (n, in_channels, ih, iw); w (in_channels, out_channels/groups, kh, kw);
+    b (out_channels,) or none. Output: (n, out_channels, oh, ow),
+    `oh = (ih − 1)·sh − top − bottom + dh·(kh−1) + output_padding + 1`.
+
+    Source: Dumoulin & Visin, A guide to convolution arithmetic, arXiv:1603.07285.
+
+    >>> settings = {"stride": [2, 2], "padding": [[0, 0], [0, 0]], "output_padding": [0, 0],
+    ...             "dilation": [1, 1], "groups": 1}
+    >>> ConvTranspose2d().shape(settings, [(64, 28, 28), (64, 32, 2, 2)])
+    (32, 56, 56)
+    """
+
+    name = "conv_transpose2d"
+
+
+class ConvTranspose1d(TransposedConvolution):
+    """`y[n,o,i] = b[o] + Σ_{c,p} x[n, c, (i + P − p·d)/s] · w[c,o,p]`: that of `Conv1d`.
+
+    Its attributes are lists of one.
+
+    Inputs: x (n, in_channels, length); w (in_channels, out_channels/groups, k); b or none.
+    Output: (n, out_channels, length).
+    """
+
+    name, rank = "conv_transpose1d", 1
+
+
+class ConvTranspose3d(TransposedConvolution):
+    """`y[n,o,k,i,j] = b[o] + Σ_{c,r,p,q} x[n, c, (k + P − r·d)/s, …] · w[c,o,r,p,q]`: of `Conv3d`.
+
+    Its attributes are lists of three, for depth, height and width.
+
+    Inputs: x (n, in_channels, id, ih, iw); w (in_channels, out_channels/groups, kd, kh, kw); b or
+    none. Output: (n, out_channels, od, oh, ow).
+    """
+
+    name, rank = "conv_transpose3d", 3

@@ -6,18 +6,78 @@ from functools import cache
 
 from striate.errors import ModelError, suggest
 from striate.formula.activation import Map
+from striate.formula.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, FractionalMaxPool
 from striate.formula.broadcast import BroadcastMap, Tile
-from striate.formula.conv import Conv1d, Conv2d, Conv3d, ConvTranspose2d
+from striate.formula.channel_map import ChannelMap
+from striate.formula.channel_pool import ChannelAvgPool, ChannelLpPool, ChannelMaxPool
+from striate.formula.conv import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    TrueConv1d,
+    TrueConv2d,
+    TrueConv3d,
+)
+from striate.formula.ctc import CtcLoss
 from striate.formula.einsum import Einsum
 from striate.formula.embedding import Embedding
 from striate.formula.linear import Bilinear, Dense, Linear
+from striate.formula.local import (
+    Local1d,
+    Local2d,
+    Local3d,
+    LocalTranspose1d,
+    LocalTranspose2d,
+    LocalTranspose3d,
+)
 from striate.formula.loss import CrossEntropy, MseLoss, Softmax
+from striate.formula.loss_classes import (
+    FocalCrossEntropy,
+    MultiMarginLoss,
+    NllLoss,
+    SoftCrossEntropy,
+    WeightedCrossEntropy,
+)
+from striate.formula.loss_images import GramMatrix, OverlapLoss, StyleLoss, TotalVariation
+from striate.formula.loss_scalar import ScalarLoss
 from striate.formula.norm import BatchNorm, BatchNormTraining, LocalResponseNorm
 from striate.formula.operation import Gradient, Operation
-from striate.formula.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from striate.formula.pad import Pad
+from striate.formula.permute import Permute
+from striate.formula.pool import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
+from striate.formula.random_numbers import Uniform
 from striate.formula.rbf import Rbf, Subsample
+from striate.formula.rearrange import ChannelShuffle, Fold, PixelShuffle, PixelUnshuffle, Unfold
 from striate.formula.reduce import CumSum, LogSumExp, ReduceAxes
+from striate.formula.regions import LearnedPool, RegionPool
+from striate.formula.resize import Resize
+from striate.formula.softmax import Glu, LogSoftmax, SoftmaxAlong
 from striate.formula.structure import Concat, Dropout, Flip, Reshape, Roll, Slice
+from striate.formula.tiled import TiledConv1d, TiledConv2d, TiledConv3d
+from striate.formula.unpool import (
+    AdaptiveMaxPoolIndices,
+    FractionalMaxPoolIndices,
+    MaxPoolIndices,
+    MaxUnpool,
+)
+from striate.formula.window_pool import (
+    ExpectedPool,
+    GaussianPool,
+    LpPool,
+    MeanPool,
+    StochasticPool,
+    SumPool,
+)
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
@@ -25,22 +85,81 @@ OPERATIONS: dict[str, Operation] = {
         Conv1d(),
         Conv2d(),
         Conv3d(),
+        ConvTranspose1d(),
         ConvTranspose2d(),
+        ConvTranspose3d(),
+        TrueConv1d(),
+        TrueConv2d(),
+        TrueConv3d(),
+        Local1d(),
+        Local2d(),
+        Local3d(),
+        LocalTranspose1d(),
+        LocalTranspose2d(),
+        LocalTranspose3d(),
+        TiledConv1d(),
+        TiledConv2d(),
+        TiledConv3d(),
+        Pad(),
+        Permute(),
         Linear(),
+        MaxPool1d(),
         MaxPool2d(),
+        MaxPool3d(),
+        AvgPool1d(),
         AvgPool2d(),
-        AdaptiveAvgPool2d(),
+        AvgPool3d(),
+        *(AdaptiveAvgPool(rank) for rank in (1, 2, 3)),
+        *(AdaptiveMaxPool(rank) for rank in (1, 2, 3)),
+        FractionalMaxPool(),
+        SumPool(),
+        MeanPool(),
+        GaussianPool(),
+        LpPool(),
+        StochasticPool(),
+        ExpectedPool(),
+        MaxPoolIndices(),
+        *(AdaptiveMaxPoolIndices(rank) for rank in (1, 2, 3)),
+        FractionalMaxPoolIndices(),
+        MaxUnpool(),
+        ChannelMaxPool(),
+        ChannelAvgPool(),
+        ChannelLpPool(),
+        RegionPool(),
+        LearnedPool(),
+        Resize(),
+        PixelShuffle(),
+        PixelUnshuffle(),
+        ChannelShuffle(),
+        Unfold(),
+        Fold(),
         BatchNorm(),
         BatchNormTraining(),
         LocalResponseNorm(),
         Map(),
+        ChannelMap(),
+        SoftmaxAlong(),
+        LogSoftmax(),
+        Glu(),
         Concat(),
         Slice(),
         Reshape(),
         Dropout(),
+        Uniform(),
         Softmax(),
         CrossEntropy(),
         MseLoss(),
+        NllLoss(),
+        WeightedCrossEntropy(),
+        SoftCrossEntropy(),
+        FocalCrossEntropy(),
+        MultiMarginLoss(),
+        ScalarLoss(),
+        OverlapLoss(),
+        TotalVariation(),
+        GramMatrix(),
+        StyleLoss(),
+        CtcLoss(),
         BroadcastMap(),
         Tile(),
         ReduceAxes(),

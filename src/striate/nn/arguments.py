@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from striate.errors import OptionError
+from striate.errors import OptionError, ShapeError
 from striate.shapes import pair, several
 
 Sizes = int | Sequence[int]
-Padding = int | Sequence[int] | str
+Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
+PADDINGS = ("valid", "same", "same_lower", "full")
 
 
 def named_pair(value: Sizes, where: str, name: str, least: int = 1) -> tuple[int, int]:
@@ -33,36 +34,70 @@ def whole(value: Any, where: str, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def window_padding(padding: Padding, where: str, rank: int) -> Any:
+    """A padding as a layer keeps it: a word, `rank` numbers, or `rank` pairs (before, after).
+
+    Raises:
+        OptionError: it is none of these.
+
+    >>> window_padding(1, "conv2d", 2), window_padding([[0, 1], [2, 3]], "conv2d", 2)
+    ((1, 1), ((0, 1), (2, 3)))
+    """
+    if isinstance(padding, str):
+        if padding not in PADDINGS:
+            raise OptionError(
+                f"{where}: expected padding to be numbers, pairs of numbers, "
+                f"{', '.join(map(repr, PADDINGS[:-1]))} or {PADDINGS[-1]!r}; "
+                f"got padding={padding!r}."
+            )
+        return padding
+    if isinstance(padding, Sequence) and any(isinstance(side, Sequence) for side in padding):
+        if len(padding) != rank or not all(isinstance(side, Sequence) for side in padding):
+            raise OptionError(
+                f"{where}: padding: expected a whole number, {rank} of them or {rank} pairs "
+                f"(before, after); got {padding!r}."
+            )
+        return tuple(pair(side, f"{where}: padding") for side in padding)
+    return named_sizes(padding, rank, where, "padding", 0)
+
+
 def conv_padding(
     padding: Padding,
     where: str,
     kernel_size: tuple[int, ...],
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
+    image: tuple[int, ...],
 ) -> list[list[int]]:
-    """`[[top, bottom], [left, right]]` from a number, two, "valid" or "same"; of any rank.
+    """`[[top, bottom], [left, right]]` of a window that slides over an image, of any rank.
 
-    "same" adds `d·(k − 1)` rows in all, an odd one at the end, so that the size stays.
+    With reach `r = d·(k − 1) + 1`, "full" adds r − 1 zeros on both sides. "same" adds as many in
+    all as give ⌈size/stride⌉ outputs, `max((⌈size/s⌉ − 1)·s + r − size, 0)`, an odd one at the
+    end; "same_lower" puts it at the start.
 
-    >>> conv_padding("same", "conv2d", (4, 3), (1, 1), (1, 1))
+    >>> conv_padding("same", "conv2d", (4, 3), (1, 1), (1, 1), (9, 9))
     [[1, 2], [1, 1]]
+    >>> conv_padding("same", "conv2d", (3, 3), (2, 2), (1, 1), (8, 9))
+    [[0, 1], [1, 1]]
+    >>> conv_padding("full", "conv1d", (3,), (1,), (2,), (9,))
+    [[4, 4]]
     """
-    if isinstance(padding, str):
-        if padding == "valid":
-            return [[0, 0] for _ in kernel_size]
-        if padding != "same":
-            raise OptionError(
-                f"{where}: expected padding to be numbers, 'valid' or 'same'; "
-                f"got padding={padding!r}."
-            )
-        if max(stride) > 1:
-            raise OptionError(
-                f"{where}: expected stride 1 with padding='same'; got stride={stride}. "
-                "Give the padding in numbers."
-            )
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
-        return [[total // 2, total - total // 2] for total in totals]
-    return both_sides(named_sizes(padding, len(kernel_size), where, "padding", 0))
+    rank = len(kernel_size)
+    checked = window_padding(padding, where, rank)
+    if checked == "valid":
+        return [[0, 0] for _ in kernel_size]
+    reaches = [d * (k - 1) + 1 for d, k in zip(dilation, kernel_size, strict=True)]
+    if checked == "full":
+        return [[r - 1, r - 1] for r in reaches]
+    if not isinstance(checked, str):
+        return [[k, k] if isinstance(k, int) else list(k) for k in checked]
+    totals = [
+        max((-(-size // s) - 1) * s + r - size, 0)
+        for size, s, r in zip(image, stride, reaches, strict=True)
+    ]
+    if checked == "same_lower":
+        return [[total - total // 2, total // 2] for total in totals]
+    return [[total // 2, total - total // 2] for total in totals]
 
 
 def both_sides(padding: tuple[int, ...]) -> list[list[int]]:
@@ -121,3 +156,39 @@ def probability(p: Any, where: str) -> float:
     if isinstance(p, bool) or not isinstance(p, (int, float, np.number)) or not 0 <= p < 1:
         raise OptionError(f"{where}: expected a probability from 0 to below 1; got p={p!r}.")
     return float(p)
+
+
+def axis_order(dims: Sequence[Any], ndim: int, where: str, shape: Any) -> list[int]:
+    """`dims` counted from the front: every axis once.
+
+    Raises:
+        ShapeError: an axis is missing, twice there, or outside the shape.
+
+    >>> axis_order((0, -1, 1), 3, "permute", (2, 3, 4))
+    [0, 2, 1]
+    """
+    whole = all(hasattr(k, "__index__") and not isinstance(k, bool) for k in dims)
+    order = [int(k) % ndim for k in dims if -ndim <= k < ndim] if whole else []
+    if sorted(order) != list(range(ndim)) or len(order) != len(dims):
+        raise ShapeError(
+            f"{where}: expected each of the {ndim} axes once; got dims={tuple(dims)!r} for shape "
+            f"{shape}."
+        )
+    return order
+
+
+def exchanged(dim0: int, dim1: int, ndim: int, where: str, shape: Any) -> list[int]:
+    """The order of axes with two of them exchanged.
+
+    >>> exchanged(1, -1, 4, "transpose", (2, 3, 4, 5))
+    [0, 3, 2, 1]
+    """
+    for dim in (dim0, dim1):
+        if isinstance(dim, bool) or not hasattr(dim, "__index__") or not -ndim <= dim < ndim:
+            raise ShapeError(
+                f"{where}: expected axes from {-ndim} to {ndim - 1}; got dim={dim!r} for shape "
+                f"{shape}."
+            )
+    order = list(range(ndim))
+    order[dim0], order[dim1] = order[dim1], order[dim0]
+    return order

@@ -26,6 +26,7 @@ from striate.nn.arguments import (
     probability,
     unsupported,
 )
+from striate.nn.data_format import permute, transpose
 from striate.nn.elementwise import (
     ADD,
     MUL,
@@ -33,19 +34,71 @@ from striate.nn.elementwise import (
 )
 from striate.nn.execution import as_batch, compute, drop
 from striate.nn.functional_activation import (
+    arctan,
+    arsinh,
+    binary_step,
+    celu,
+    elish,
+    elu,
     gelu,
+    hardshrink,
     hardsigmoid,
     hardswish,
+    hardtanh,
+    isrlu,
+    isru,
     leaky_relu,
+    logsigmoid,
+    mish,
     relu,
     relu6,
+    rrelu,
     scaled_tanh,
+    selu,
     sigmoid,
     silu,
+    softplus,
+    softshrink,
+    softsign,
+    sqnl,
     tanh,
+    tanhshrink,
+    threshold,
 )
-from striate.nn.functional_conv import conv1d, conv2d, conv3d, conv_transpose2d
+from striate.nn.functional_activation_learned import (
+    apl,
+    brelu,
+    glu,
+    log_softmax,
+    prelu,
+    softmax,
+    softmin,
+    srelu,
+)
+from striate.nn.functional_conv import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    convolve1d,
+    convolve2d,
+    convolve3d,
+)
+from striate.nn.functional_local import (
+    local1d,
+    local2d,
+    local3d,
+    local_transpose1d,
+    local_transpose2d,
+    local_transpose3d,
+    tiled_conv1d,
+    tiled_conv2d,
+    tiled_conv3d,
+)
 from striate.nn.functional_norm import batch_norm, local_response_norm
+from striate.nn.functional_pad import center_crop, crop, pad
 from striate.nn.parameter import Array, Float32, as_float32
 from striate.nn.symbol import SymbolicTensor
 from striate.nn.trace import find_tracer
@@ -54,34 +107,80 @@ from striate.nn.untraceable import untraceable
 __all__ = [
     "adaptive_avg_pool2d",
     "add",
+    "apl",
+    "arctan",
+    "arsinh",
     "avg_pool2d",
     "batch_norm",
+    "binary_step",
+    "brelu",
     "cat",
+    "celu",
+    "center_crop",
     "concat",
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_transpose1d",
     "conv_transpose2d",
+    "conv_transpose3d",
+    "convolve1d",
+    "convolve2d",
+    "convolve3d",
+    "crop",
     "cross_entropy",
     "dropout",
+    "elish",
+    "elu",
     "flatten",
     "gelu",
+    "glu",
+    "hardshrink",
     "hardsigmoid",
     "hardswish",
+    "hardtanh",
+    "isrlu",
+    "isru",
     "leaky_relu",
     "linear",
+    "local1d",
+    "local2d",
+    "local3d",
     "local_response_norm",
+    "local_transpose1d",
+    "local_transpose2d",
+    "local_transpose3d",
+    "log_softmax",
+    "logsigmoid",
     "max_pool2d",
+    "mish",
     "mse_loss",
     "mul",
+    "pad",
+    "permute",
+    "prelu",
     "relu",
     "relu6",
+    "rrelu",
     "scalar",
     "scaled_tanh",
+    "selu",
     "sigmoid",
     "silu",
     "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "sqnl",
+    "srelu",
     "tanh",
+    "tanhshrink",
+    "threshold",
+    "tiled_conv1d",
+    "tiled_conv2d",
+    "tiled_conv3d",
+    "transpose",
 ]
 
 # ---- layers ----------------------------------------------------------------------------------
@@ -336,28 +435,6 @@ def _cat_arrays(arrays: list[Float32], dim: int) -> Float32:
         shapes = ", ".join(str(a.shape) for a in arrays)
         raise ShapeError(f"cat: expected arrays equal but for axis {axis}; got shapes {shapes}.")
     return np.concatenate(arrays, axis=axis)
-
-
-def softmax(input: T, dim: int | None = None) -> T:
-    """`y[n,o] = exp(x[n,o])/Σ_c exp(x[n,c])`.
-
-    Args:
-        input: (n, classes).
-        dim: 1, the classes.
-
-    >>> softmax(np.zeros((1, 4)), dim=1)
-    array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
-    """
-    if dim is None:
-        raise OptionError("softmax: expected dim=1, the classes; got dim=None. Write dim=1.")
-    if isinstance(input, SymbolicTensor):
-        return input.softmax(dim)
-    x = as_batch(input, "softmax")
-    if _axis(dim, x.ndim, "softmax") != 1:
-        raise ShapeError(
-            f"softmax: expected dim=1, the classes; got dim={dim} for shape {x.shape}."
-        )
-    return cast(T, apply("softmax", (x,), {}))
 
 
 # ---- losses, on arrays -----------------------------------------------------------------------

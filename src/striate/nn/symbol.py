@@ -19,6 +19,7 @@ from striate.formula import expression
 from striate.formula.activation import map_attributes
 from striate.formula.expression import Expr, Var
 from striate.nn import indexing
+from striate.nn.arguments import axis_order, exchanged
 from striate.nn.elementwise import RELU, SIGMOID, TANH
 from striate.nn.parameter import Parameter
 from striate.nn.untraceable import no_attribute, untraceable, user_line
@@ -214,13 +215,16 @@ class SymbolicTensor:
         return self._map("sqrt", expression.sqrt)
 
     def softmax(self, dim: int) -> SymbolicTensor:
-        """`exp(x)/Σ exp(x)` over axis 1."""
-        if self.axis(dim, "softmax") != 1:
+        """`exp(x)/Σ exp(x)` along an axis behind the batch."""
+        axis = self.axis(dim, "softmax")
+        if axis == 0:
             raise ShapeError(
-                f"softmax: expected dim=1, the classes; got dim={dim} for shape {self.shape}"
-                f"{at_line()}."
+                f"softmax: expected an axis from 1 (axis 0 is the batch); got dim={dim} for shape "
+                f"{self.shape}{at_line()}."
             )
-        return self._tracer.apply("softmax", (self,), {}, "softmax")
+        if self.ndim == 2:
+            return self._tracer.apply("softmax", (self,), {}, "softmax")
+        return self._tracer.apply("softmax_along", (self,), {"axis": axis}, "softmax")
 
     def mean(self, dim: Any = None, keepdim: bool = False) -> SymbolicTensor:
         """The mean over both axes of an image, `x.mean((2, 3))`."""
@@ -279,6 +283,27 @@ class SymbolicTensor:
         inner = self._sample_shape
         target = [*inner[: first - 1], -1, *inner[last:]]
         return self._tracer.apply("reshape", (self,), {"shape": target}, "flatten")
+
+    def permute(self, *dims: Any) -> SymbolicTensor:
+        """The axes in another order, the batch first: `x.permute(0, 2, 3, 1)`."""
+        given = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+        return self._ordered(axis_order(given, self.ndim, "permute", self.shape), "permute")
+
+    def transpose(self, dim0: int, dim1: int) -> SymbolicTensor:
+        """Two axes exchanged, neither of them the batch."""
+        return self._ordered(
+            exchanged(dim0, dim1, self.ndim, "transpose", self.shape), "transpose"
+        )
+
+    def _ordered(self, order: list[int], where: str) -> SymbolicTensor:
+        if order[0] != 0:
+            raise untraceable(
+                f"{where} moves axis 0, the batch, of shape {self.shape}",
+                "The batch stays first: write x.permute(0, 2, 3, 1).",
+            )
+        if order == list(range(self.ndim)):
+            return self.clone()
+        return self._tracer.apply("permute", (self,), {"order": order[1:]}, where)
 
     def axis(self, dim: Any, where: str) -> int:
         """`dim` counted from the front; raises ShapeError outside the shape."""
