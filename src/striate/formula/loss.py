@@ -1,4 +1,8 @@
-"""Losses, one number a sample, and softmax. A training loss is their mean over the batch."""
+"""Losses, one number a sample, and softmax. A training loss is their mean over the batch.
+
+Here are what all losses share and the two that have kernels of their own; those of classes,
+of scalar expressions and of images are in `loss_classes`, `loss_scalar` and `loss_images`.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,66 @@ class Softmax(Operation):
         return Formula.infer((_N, _O), body, {"x": tuple(shapes[0])})
 
 
-class CrossEntropy(Operation):
+class Loss(Operation):
+    """A loss: how far each sample's prediction x is from what it should be, t.
+
+    The output is one number a sample. The loss of a batch is `Σ_n y[n] / Σ_n share[n]`, where a
+    sample's share is 1 unless samples weigh more or less, or are left out.
+    """
+
+    arguments: tuple[str, ...] = ("x", "t")
+    is_loss = True
+    labels = False
+    """Whether t are class numbers."""
+
+    def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+        require_attributes(self.name, attributes, self.attributes)
+        self.argument_names(attributes, len(shapes))
+        x, t = tuple(shapes[0]), tuple(shapes[1])
+        wanted = self.target_shape(attributes, x)
+        if t != wanted:
+            raise ShapeError(
+                f"{self.name}: expected targets {_with_batch(wanted)} for predictions "
+                f"{_with_batch(x)}; got {_with_batch(t)}."
+            )
+        return ()
+
+    def target_shape(self, attributes: Attributes, x: Shape) -> Shape:
+        """The shape of t for predictions of shape x, both without the batch."""
+        return x
+
+    def shares(self, attributes: Attributes, x: Shape, targets: NDArray[Any]) -> Array:
+        """What each sample counts for in a mean over a batch, (n,).
+
+        Args:
+            x: the shape of a prediction, without the batch.
+            targets: (n, *target shape).
+        """
+        return np.ones(len(targets))
+
+    def check_targets(self, attributes: Attributes, x: Shape, targets: NDArray[Any]) -> None:
+        """Refuse targets that the loss has no meaning for.
+
+        Raises:
+            DataError: a target is out of range.
+        """
+
+    def differentiable(self, argument: str) -> bool:
+        return argument == "x" or not self.labels
+
+    def bind(
+        self, attributes: Attributes, arrays: Sequence[ArrayLike]
+    ) -> tuple[Formula, dict[str, Array]]:
+        x = np.shape(arrays[0])[1:]
+        self.check_targets(attributes, x, np.asarray(arrays[1]))
+        return super().bind(attributes, arrays)
+
+
+def _with_batch(shape: Shape) -> str:
+    return "(" + ", ".join(map(str, ("n", *shape))) + ("," if not shape else "") + ")"
+
+
+class CrossEntropy(Loss):
     """`y[n] = log Σ_c exp(x[n,c]) − x[n,t[n]]`: minus the log-probability of the right class.
 
     Inputs: x (n, classes), logits; t (n,), whole numbers from 0 to classes − 1.
@@ -55,8 +118,13 @@ class CrossEntropy(Operation):
     """
 
     name = "cross_entropy"
-    arguments = ("x", "t")
-    is_loss = True
+    labels = True
+
+    def target_shape(self, attributes: Attributes, x: Shape) -> Shape:
+        return ()
+
+    def check_targets(self, attributes: Attributes, x: Shape, targets: NDArray[Any]) -> None:
+        require_labels(self.name, targets, x[0])
 
     def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
         require_attributes(self.name, attributes, self.attributes)
@@ -76,9 +144,6 @@ class CrossEntropy(Operation):
         shape = tuple(shapes[0])
         return Formula.infer((_N,), body, {"x": shape, "t": shape})
 
-    def differentiable(self, argument: str) -> bool:
-        return argument == "x"
-
     def bind(
         self, attributes: Attributes, arrays: Sequence[ArrayLike]
     ) -> tuple[Formula, dict[str, Array]]:
@@ -87,15 +152,13 @@ class CrossEntropy(Operation):
         return self.formula(attributes, [x.shape, hot.shape]), {"x": x, "t": hot}
 
 
-class MseLoss(Operation):
+class MseLoss(Loss):
     """`y[n] = Σ_k (x[n,k] − t[n,k])² / K`, the mean over a sample's K numbers.
 
     Inputs: x and t (n, …) of one shape. Output: (n,).
     """
 
     name = "mse_loss"
-    arguments = ("x", "t")
-    is_loss = True
 
     def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
         require_attributes(self.name, attributes, self.attributes)
@@ -122,11 +185,25 @@ def one_hot(labels: NDArray[Any], classes: int) -> Array:
     array([[0., 1.],
            [1., 0.]])
     """
-    hot = labels[:, None] == np.arange(classes)
-    wrong = np.flatnonzero(~hot.any(axis=1))
-    if wrong.size:
+    require_labels("cross_entropy", labels, classes)
+    return np.asarray(labels[:, None] == np.arange(classes), np.float64)
+
+
+def require_labels(
+    name: str, labels: NDArray[Any], classes: int, ignored: int | None = None
+) -> None:
+    """Refuse labels that are not whole numbers from 0 to classes − 1, or the one that is ignored.
+
+    Raises:
+        DataError: there is such a label.
+    """
+    wrong = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
+    if ignored is not None:
+        wrong &= labels != ignored
+    places = np.argwhere(wrong)
+    if len(places):
         raise DataError(
-            f"cross_entropy: expected labels from 0 to {classes - 1}; got {labels[wrong[0]]:g} for "
-            f"sample {wrong[0]} ({wrong.size} such labels)."
+            f"{name}: expected labels from 0 to {classes - 1}"
+            f"{'' if ignored is None else f', or {ignored} for those that are ignored'}; got "
+            f"{labels[tuple(places[0])]:g} for sample {places[0][0]} ({len(places)} such labels)."
         )
-    return np.asarray(hot, np.float64)
