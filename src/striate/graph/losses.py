@@ -31,12 +31,12 @@ class TrainingLoss:
     Attributes:
         op: the loss operation's name.
         attributes: its settings.
-        summed: whether the batch's loss is `Σ_n y[n]` alone.
+        times: where given, the batch's loss is `times·Σ_n y[n]`: a sum, not a mean.
     """
 
     op: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    summed: bool = False
+    times: float | None = None
 
     @property
     def operation(self) -> Loss:
@@ -49,12 +49,12 @@ class TrainingLoss:
     def plain(self) -> bool:
         """Whether every sample counts 1 and the batch's loss is their mean."""
         same = type(self.operation).shares is Loss.shares
-        return same and not self.summed
+        return same and self.times is None
 
     @property
     def has_kernel(self) -> bool:
         """Whether loss and gradient are computed by a kernel of their own."""
-        return self.op in _OWN_KERNELS and not self.summed
+        return self.op in _OWN_KERNELS and self.times is None
 
     def classifies(self, prediction: tuple[int, ...]) -> bool:
         """Whether a prediction of this shape names one class a sample, by its largest number."""
@@ -84,8 +84,8 @@ class TrainingLoss:
         0 where no sample of the batch counts, so that such a step changes nothing.
         """
         starts = np.arange(0, order.size, batch_size)
-        if self.summed:
-            return np.ones(starts.size, np.float32)
+        if self.times is not None:
+            return np.full(starts.size, self.times, np.float32)
         if self.plain:
             totals = np.minimum(order.size - starts, batch_size).astype(np.float32)
         else:
@@ -100,7 +100,7 @@ class TrainingLoss:
         for name, op in LOSSES.items():
             if op == self.op and self.has_kernel:
                 return name
-        return {"op": self.op, "attributes": dict(self.attributes), "summed": self.summed}
+        return {"op": self.op, "attributes": dict(self.attributes), "times": self.times}
 
     def __str__(self) -> str:
         found = self.settings()

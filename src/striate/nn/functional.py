@@ -21,8 +21,6 @@ from striate.nn.arguments import (
     adaptive_size,
     both_sides,
     named_pair,
-    plain_cross_entropy,
-    plain_loss,
     probability,
     unsupported,
 )
@@ -32,7 +30,7 @@ from striate.nn.elementwise import (
     MUL,
     scalar_expression,
 )
-from striate.nn.execution import as_batch, compute, drop
+from striate.nn.execution import as_batch, drop
 from striate.nn.functional_activation import (
     arctan,
     arsinh,
@@ -97,9 +95,42 @@ from striate.nn.functional_local import (
     tiled_conv2d,
     tiled_conv3d,
 )
+from striate.nn.functional_loss import (
+    cross_entropy,
+    focal_cross_entropy,
+    multi_margin_loss,
+    nll_loss,
+)
+from striate.nn.functional_loss_images import (
+    content_loss,
+    ctc_decode,
+    ctc_loss,
+    dice_loss,
+    gram_matrix,
+    jaccard_loss,
+    style_loss,
+    total_variation,
+    tversky_loss,
+)
+from striate.nn.functional_loss_scalar import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    hinge_embedding_loss,
+    hinge_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    multilabel_soft_margin_loss,
+    poisson_nll_loss,
+    scalar_loss,
+    sigmoid_focal_loss,
+    smooth_l1_loss,
+    soft_margin_loss,
+)
 from striate.nn.functional_norm import batch_norm, local_response_norm
 from striate.nn.functional_pad import center_crop, crop, pad
-from striate.nn.parameter import Array, Float32, as_float32
+from striate.nn.parameter import Float32, as_float32
 from striate.nn.symbol import SymbolicTensor
 from striate.nn.trace import find_tracer
 from striate.nn.untraceable import untraceable
@@ -112,12 +143,15 @@ __all__ = [
     "arsinh",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "binary_step",
     "brelu",
     "cat",
     "celu",
     "center_crop",
     "concat",
+    "content_loss",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -129,18 +163,29 @@ __all__ = [
     "convolve3d",
     "crop",
     "cross_entropy",
+    "ctc_decode",
+    "ctc_loss",
+    "dice_loss",
     "dropout",
     "elish",
     "elu",
     "flatten",
+    "focal_cross_entropy",
     "gelu",
     "glu",
+    "gram_matrix",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
+    "hinge_loss",
+    "huber_loss",
     "isrlu",
     "isru",
+    "jaccard_loss",
+    "kl_div",
+    "l1_loss",
     "leaky_relu",
     "linear",
     "local1d",
@@ -156,17 +201,25 @@ __all__ = [
     "mish",
     "mse_loss",
     "mul",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
     "pad",
     "permute",
+    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
     "rrelu",
     "scalar",
+    "scalar_loss",
     "scaled_tanh",
     "selu",
     "sigmoid",
+    "sigmoid_focal_loss",
     "silu",
+    "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -174,13 +227,16 @@ __all__ = [
     "softsign",
     "sqnl",
     "srelu",
+    "style_loss",
     "tanh",
     "tanhshrink",
     "threshold",
     "tiled_conv1d",
     "tiled_conv2d",
     "tiled_conv3d",
+    "total_variation",
     "transpose",
+    "tversky_loss",
 ]
 
 # ---- layers ----------------------------------------------------------------------------------
@@ -435,95 +491,3 @@ def _cat_arrays(arrays: list[Float32], dim: int) -> Float32:
         shapes = ", ".join(str(a.shape) for a in arrays)
         raise ShapeError(f"cat: expected arrays equal but for axis {axis}; got shapes {shapes}.")
     return np.concatenate(arrays, axis=axis)
-
-
-# ---- losses, on arrays -----------------------------------------------------------------------
-
-
-def cross_entropy(
-    input: Array,
-    target: Array,
-    weight: Array | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Any:
-    """`−ln softmax(x)[n, t[n]]`, computed in float64 and rounded to float32.
-
-    Args:
-        input: (n, classes), logits.
-        target: (n,), whole numbers from 0 to classes − 1.
-        reduction: "mean", "sum" or "none".
-    Returns:
-        A float32 number, or (n,) with "none".
-    Raises:
-        DataError: a label out of range.
-
-    >>> round(float(cross_entropy(np.zeros((2, 10)), np.array([3, 4]))), 4)
-    2.3026
-    """
-    where = "cross_entropy"
-    _no_symbols(where, input, target)
-    plain_loss(where, "class", weight, size_average, reduce)
-    plain_cross_entropy(where, ignore_index, label_smoothing)
-    logits, labels = as_batch(input, where), np.asarray(target)
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise OptionError(
-            f"{where}: expected target (n,) of whole numbers, one class a sample; "
-            f"got shape={labels.shape}, dtype={labels.dtype}."
-        )
-    return _reduced(where, compute(where, [logits, labels], {}, [True, True]), reduction)
-
-
-def mse_loss(
-    input: Array,
-    target: Array,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    weight: Array | None = None,
-) -> Any:
-    """`(x − t)²`, computed in float64 and rounded to float32.
-
-    Args:
-        input: (n, …).
-        target: the same shape.
-        reduction: "mean" and "sum" are over every element; "none" gives (n, …).
-    Returns:
-        A float32 number, or (n, …) with "none".
-
-    >>> float(mse_loss(np.array([[1.0, 2.0]]), np.array([[1.0, 4.0]])))
-    2.0
-    """
-    where = "mse_loss"
-    _no_symbols(where, input, target)
-    plain_loss(where, "element", weight, size_average, reduce)
-    x, t = as_batch(input, where), as_batch(target, where)
-    if x.shape != t.shape:
-        raise ShapeError(
-            f"{where}: expected input and target of one shape; got {x.shape} and {t.shape}."
-        )
-    squares = np.square(x.astype(np.float64) - t)
-    return _reduced(where, squares, reduction)
-
-
-def _reduced(where: str, losses: Array, reduction: str) -> Any:
-    if reduction == "none":
-        return losses.astype(np.float32)
-    if reduction not in ("mean", "sum"):
-        raise OptionError(
-            f"{where}: expected reduction 'mean', 'sum' or 'none'; got reduction={reduction!r}."
-        )
-    if losses.size == 0:
-        return np.float32(np.nan if reduction == "mean" else 0.0)
-    return np.float32(getattr(losses, reduction)(dtype=np.float64))
-
-
-def _no_symbols(where: str, *values: Any) -> None:
-    if find_tracer(*values) is not None:
-        raise untraceable(
-            f"{where} is a loss, and a network gives its prediction",
-            "Return the prediction from forward, and give the loss to striate.fit(loss=...).",
-        )

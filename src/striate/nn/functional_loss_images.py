@@ -284,7 +284,5 @@ def ctc_decode(
     """
     x = as_float32(log_probs, "ctc_decode")
     if x.ndim != 3:
-        raise ShapeError(
-            f"ctc_decode: expected log_probs (time, n, classes); got shape={x.shape}."
-        )
+        raise ShapeError(f"ctc_decode: expected log_probs (time, n, classes); got shape={x.shape}.")
     return best_path(x.transpose(1, 0, 2), blank, input_lengths)

@@ -410,9 +410,7 @@ def hinge_embedding_loss(
     return scalar_value(where, expr, input, target, reduction)
 
 
-def hinge_loss(
-    input: Array, target: Array, margin: float = 1.0, reduction: str = "mean"
-) -> Any:
+def hinge_loss(input: Array, target: Array, margin: float = 1.0, reduction: str = "mean") -> Any:
     """`max(0, margin − t·x)`, t being 1 or −1: a binary SVM. Not in torch.
 
     >>> hinge_loss([[0.3, 2.0]], [[1.0, 1.0]], reduction="none")
