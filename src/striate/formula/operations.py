@@ -61,7 +61,7 @@ from striate.formula.rearrange import ChannelShuffle, Fold, PixelShuffle, PixelU
 from striate.formula.reduce import CumSum, LogSumExp, ReduceAxes
 from striate.formula.regions import LearnedPool, RegionPool
 from striate.formula.resize import Resize
-from striate.formula.softmax import Glu, LogSoftmax, SoftmaxAlong
+from striate.formula.softmax import Glu, LogSoftmax, SoftmaxAlong, Softmin
 from striate.formula.structure import Concat, Dropout, Flip, Reshape, Roll, Slice
 from striate.formula.tiled import TiledConv1d, TiledConv2d, TiledConv3d
 from striate.formula.unpool import (
@@ -140,6 +140,7 @@ OPERATIONS: dict[str, Operation] = {
         ChannelMap(),
         SoftmaxAlong(),
         LogSoftmax(),
+        Softmin(),
         Glu(),
         Concat(),
         Slice(),

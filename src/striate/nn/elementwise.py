@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from striate.errors import OptionError
 from striate.formula.activation import map_attributes
@@ -14,14 +17,16 @@ _X, _Y = Var("x"), Var("y")
 RELU = map_attributes("relu")
 TANH = map_attributes("tanh")
 SIGMOID = map_attributes("sigmoid")
-SCALED_TANH = map_attributes("scaled_tanh")
-RELU6 = map_attributes("relu6")
-SILU = map_attributes("silu")
-HARD_SIGMOID = map_attributes("hard_sigmoid")
-HARD_SWISH = map_attributes("hard_swish")
-GELU = map_attributes("gelu_tanh")
 ADD = map_attributes(_X + _Y, ("x", "y"))
 MUL = map_attributes(_X * _Y, ("x", "y"))
+
+
+def finite(value: Any, where: str, name: str) -> float:
+    """A setting of an activation, checked: a finite number."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value):
+        raise OptionError(f"{where}: expected {name} to be a finite number; got {name}={value!r}.")
+    return float(value)
 
 
 def scalar_expression(
@@ -50,10 +55,11 @@ def scalar_expression(
             f"got {fn_or_expr!r} for {count} tensors."
         )
     names = ARGUMENTS[:count]
-    return _traced(fn_or_expr, names, where), names
+    return traced_scalar(fn_or_expr, names, where), names
 
 
-def _traced(function: Callable[..., Operand], names: tuple[str, ...], where: str) -> Expr:
+def traced_scalar(function: Callable[..., Operand], names: tuple[str, ...], where: str) -> Expr:
+    """The expression that a function of scalars of these names computes."""
     try:
         e = trace_scalar(function, names)
         to_json(e)
