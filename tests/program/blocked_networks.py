@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from networks import Net, Problem, X, Y
@@ -106,6 +107,41 @@ def _adaptive_pools() -> Problem:
     return Problem(net.done(net.linear(net.flat(b), 3)))
 
 
+def _flipped(net: Net, x: str, outputs: int, *kernel: int, **settings: Any) -> str:
+    """A true convolution with a bias."""
+    rank = len(kernel)
+    usual = {"stride": [1] * rank, "padding": [[1, 1]] * rank, "dilation": [1] * rank, "groups": 1}
+    attributes = {**usual, **settings}
+    inputs = net.graph.nodes[x].shape[0] // attributes["groups"]
+    weight = net.parameter("true.weight", outputs, inputs, *kernel)
+    return net.op(
+        f"true_conv{rank}d", x, weight, net.parameter("true.bias", outputs), **attributes
+    )
+
+
+def _true_convolutions() -> Problem:
+    """By Winograd, directly, depthwise, in groups; a weight that a plain convolution has too."""
+    net = Net(18, 13, 12)
+    a = net.map("relu", _flipped(net, "x", 17, 3, 3))
+    b = _flipped(net, a, 17, 2, 3, stride=[1, 2], groups=17)
+    c = _flipped(net, b, 34, 3, 2, padding=[[2, 1], [0, 1]], groups=17)
+    weight = net.graph.nodes[c].inputs[1]
+    d = net.op("conv2d", b, weight, **net.graph.nodes[c].attributes)
+    both = net.map(X + Y, c, d)
+    wide = net.op("reshape", both, shape=[34, -1])
+    e = _flipped(net, wide, 5, 4, padding=[[3, 0]], dilation=[2])
+    return Problem(net.done(net.linear(net.flat(e), 3)))
+
+
+def _true_volumes() -> Problem:
+    net = Net(2, 5, 6, 7)
+    a = net.map("relu", _flipped(net, "x", 6, 2, 3, 2, stride=[1, 2, 1]))
+    weight = net.parameter("back.weight", 6, 3, 2, 2, 3)
+    settings = {"stride": [2, 1, 2], "padding": [[1, 0]] * 3, "output_padding": [1, 0, 0]}
+    b = net.op("conv_transpose3d", a, weight, **settings, dilation=[1, 1, 1], groups=1)
+    return Problem(net.done(net.linear(net.flat(net.map("tanh", b)), 3)))
+
+
 BLOCKED_BUILDERS: dict[str, Callable[[], Problem]] = {
     "residual norms": _residual_norms,
     "norm alone": _norm_alone,
@@ -115,4 +151,6 @@ BLOCKED_BUILDERS: dict[str, Callable[[], Problem]] = {
     "winograd large": _winograd_large,
     "response norm": _response_norm,
     "adaptive pools": _adaptive_pools,
+    "true convolutions": _true_convolutions,
+    "true volumes": _true_volumes,
 }

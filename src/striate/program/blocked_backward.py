@@ -160,6 +160,9 @@ class TrainingLowering(ForwardLowering):
             self.back_product(w, step, dy, weight)
 
     op_conv1d_dx = op_conv3d_dx = op_conv_transpose1d_dx = op_conv_transpose2d_dx = op_conv2d_dx
+    op_true_conv1d_dx = op_true_conv2d_dx = op_true_conv3d_dx = op_conv_transpose3d_dx = (
+        op_conv2d_dx
+    )
 
     def op_conv2d_db(self, step: Fused) -> None:
         dy = step.node.inputs[0]
@@ -170,6 +173,9 @@ class TrainingLowering(ForwardLowering):
         self.written(step.node.name, where)
 
     op_conv1d_db = op_conv3d_db = op_conv_transpose1d_db = op_conv_transpose2d_db = op_conv2d_db
+    op_true_conv1d_db = op_true_conv2d_db = op_true_conv3d_db = op_conv_transpose3d_db = (
+        op_conv2d_db
+    )
 
     def op_conv2d_dw(self, step: Fused) -> None:
         node = step.node
@@ -188,6 +194,9 @@ class TrainingLowering(ForwardLowering):
         self._unpack(node.name, packing, dw, where)
 
     op_conv1d_dw = op_conv3d_dw = op_conv_transpose1d_dw = op_conv_transpose2d_dw = op_conv2d_dw
+    op_true_conv1d_dw = op_true_conv2d_dw = op_true_conv3d_dw = op_conv_transpose3d_dw = (
+        op_conv2d_dw
+    )
 
     def _keep_weights(self, node: Node, w: Windows) -> None:
         """Pack the weights for the gradient to the input, which comes after the update."""

@@ -71,6 +71,7 @@ class ForwardLowering(Lowering):
 
     op_conv1d = op_conv3d = op_conv2d
     op_conv_transpose1d = op_conv_transpose2d = op_conv_transpose3d = op_conv2d
+    op_true_conv1d = op_true_conv2d = op_true_conv3d = op_conv2d
 
     def _folded(self, node: Node) -> tuple[Ref | None, Ref | None]:
         """The scale and bias of a convolution, with the batch norm behind it folded in."""
@@ -152,7 +153,7 @@ class ForwardLowering(Lowering):
         packing = packing_of(w, transposed=back)
         if form is None:
             return {"weight": self.packed(weight, packing, scale)}
-        return {"u": self._transformed(form, packing, weight, scale, back)}
+        return {"u": self._transformed(form, packing, weight, scale, back, back != w.flipped)}
 
     def _direct(
         self,
@@ -190,10 +191,17 @@ class ForwardLowering(Lowering):
         self.run(step.output, made, operands)
 
     def _transformed(
-        self, form: Winograd, packing: Packing, weight: str, scale: Ref | None, flipped: bool
+        self,
+        form: Winograd,
+        packing: Packing,
+        weight: str,
+        scale: Ref | None,
+        back: bool,
+        flipped: bool,
     ) -> Ref:
         """The transformed weights of a Winograd convolution."""
-        key = f"winograd{form.m}:{weight}:{int(flipped)}:{scale.name if scale else ''}"
+        way = f"{int(back)}{int(flipped)}"
+        key = f"winograd{form.m}:{weight}:{way}:{scale.name if scale else ''}"
         key = self.version(key, weight)
         if key not in self.places.fixed:
             source = self.packed(weight, packing, scale, lasting=False)

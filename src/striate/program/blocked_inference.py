@@ -22,7 +22,7 @@ from striate.program.stage import Argument, Number, Places, Ref, Stage, Work
 PRINTS = "prints"
 PRINT_FLOATS = 32  # of one checksum
 _CHECK_FLOATS = 2**16  # that one checksum covers
-_FOLDABLE = ("conv1d", "conv2d", "conv3d")
+_FOLDABLE = ("conv1d", "conv2d", "conv3d", "true_conv1d", "true_conv2d", "true_conv3d")
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ FUSABLE = frozenset(
     {
         *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"),
         *("conv1d:dx", "conv2d:dx", "conv3d:dx", "conv_transpose2d:dx", "conv_transpose1d:dx"),
+        *("conv_transpose3d", "conv_transpose3d:dx", "true_conv1d", "true_conv2d", "true_conv3d"),
+        *("true_conv1d:dx", "true_conv2d:dx", "true_conv3d:dx"),
         *("linear", "linear:dx", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"),
         *("batch_norm", "batch_norm_training", "batch_norm_training:dx"),
         *("local_response_norm", "local_response_norm:dx", "max_pool2d:dx"),

@@ -43,6 +43,7 @@ def problem_key(w: Windows, direction: str, batch: int, plain: bool = False) -> 
     """A convolution and a pass, as tuned choices are filed."""
     sizes = f"{w.contracted}x{w.source[0]}x{w.source[1]} to {w.outputs}x{w.out[0]}x{w.out[1]}"
     form = f"kernel {w.kernel} stride {w.stride} dilation {w.dilation} padding {w.padding}"
+    form += " flipped" * w.flipped
     return f"{direction} {sizes} {form} groups {w.groups} batch {batch}{' plain' * plain}"
 
 
@@ -75,7 +76,7 @@ def default_choice(target: Target, w: Windows, direction: str, batch: int, plain
 
 def winograd_size(target: Target, w: Windows, direction: str, batch: int) -> int:
     """The output tile of Winograd, 2 or 4, or 0 for the direct form: the least estimated cycles."""
-    if not w.unit_3x3:
+    if not w.unit_3x3 or (w.flipped and direction == TO_WEIGHT):
         return 0
     sums = math.prod(w.kernel) * w.contracted * w.outputs * math.prod(w.out)
     costs = {0: sums / (2 * target.width) / _DIRECT_SHARE}
@@ -104,7 +105,8 @@ def winograd_form(
 _BLOCKED_ONLY = frozenset(
     {
         *("batch_norm", "local_response_norm", "adaptive_avg_pool2d", "conv1d", "conv3d"),
-        *("conv_transpose1d", "conv_transpose2d"),
+        *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *("true_conv1d", "true_conv2d", "true_conv3d"),
     }
 )
 _DIRECT_SHARE = 0.88  # of the peak that direct kernels reach

@@ -33,6 +33,7 @@ class Windows:
         dilation: along each spatial axis.
         padding: (before, after) along each spatial axis.
         rank: spatial axes.
+        flipped: whether the kernels are met the other way round, as in a true convolution.
     """
 
     outputs: int
@@ -46,6 +47,7 @@ class Windows:
     dilation: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     rank: int = 2
+    flipped: bool = False
 
     @property
     def out(self) -> tuple[int, int]:
@@ -84,6 +86,7 @@ def windows(
     kernel: Sequence[int],
     source: Sequence[int],
     out: Sequence[int],
+    flipped: bool = False,
 ) -> Windows:
     """The windows of a convolution of `source` (spatial sizes) into `out` (spatial sizes)."""
     stride, dilation = tuple(attributes["stride"]), tuple(attributes["dilation"])
@@ -92,6 +95,11 @@ def windows(
         taps(source[k], out[k], kernel[k], stride[k], dilation[k], padding[k][0])
         for k in range(len(source))
     ]
+    if flipped:
+        along = [
+            tuple(tuple((kernel[k] - 1 - tap, at) for tap, at in here[::-1]) for here in axis)
+            for k, axis in enumerate(along)
+        ]
     rows: Taps = (((0, 0),),)
     for taps_here, size, k in zip(along[:-1], source[:-1], kernel[:-1], strict=True):
         rows = tuple(
@@ -111,6 +119,7 @@ def windows(
         dilation,
         padding,
         len(source),
+        flipped,
     )
 
 
@@ -125,4 +134,5 @@ def windows_of(node: Node, x: Shape, w: Shape, y: Shape) -> Windows:
     """
     if node.operation.startswith("conv_transpose"):
         return windows(node.attributes, x[0], y[0], w[2:], y[1:], x[1:])
-    return windows(node.attributes, w[0], x[0], w[2:], x[1:], y[1:])
+    flipped = node.operation.startswith("true_")
+    return windows(node.attributes, w[0], x[0], w[2:], x[1:], y[1:], flipped)

@@ -72,7 +72,8 @@ def candidates(target: Target, d: Decision, batch: int) -> list[Choice]:
     w, found = d.windows, [default_choice(target, d.windows, d.direction, batch, d.plain)]
     if w.depthwise:
         return found
-    if w.unit_3x3 and not d.plain:
+    served = not (w.flipped and d.direction == TO_WEIGHT)  # by Winograd
+    if w.unit_3x3 and served and not d.plain:
         for size in (2, 4):
             form = winograd_form(w, size, False, batch, d.direction == TO_SOURCE)
             found += [Choice(f"winograd{size}", o) for o in _winograd_options(target, form, d)]
