@@ -12,22 +12,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from striate.errors import ModelError, OptionError, suggest
+from striate.errors import ModelError, suggest
 from striate.formula.expression import Const, Expr, Var, chain, diff, from_json, to_json, variables
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node
+from striate.graph.losses import LOSSES, TrainingLoss, as_loss
 from striate.graph.statistics import buffers, with_batch_statistics
 
-LOSSES = {"cross_entropy": "cross_entropy", "mse": "mse_loss"}
+__all__ = ["LOSSES", "PullBack", "TrainingLoss", "as_loss", "differentiate", "pull_back"]
 TARGET = "target"
 
 
-def differentiate(graph: Graph, loss: str, wrt: Iterable[str]) -> tuple[Graph, dict[str, str]]:
+def differentiate(
+    graph: Graph, loss: str | TrainingLoss, wrt: Iterable[str]
+) -> tuple[Graph, dict[str, str]]:
     """Add a loss on the graph's first output, and the gradients of its mean over the batch.
 
     Args:
         graph: the network; its first output is what the loss compares with the target.
-        loss: "cross_entropy" (the target is a label) or "mse" (a target of the output's shape).
+        loss: "cross_entropy" (the target is a label), "mse" (a target of the output's shape), or
+            any loss operation with its settings. Where samples count differently, a gradient of
+            the mean must be scaled by whoever knows the targets: see `TrainingLoss.scales`.
         wrt: the nodes (parameters, mostly) to differentiate to.
 
     Returns:
@@ -35,15 +40,14 @@ def differentiate(graph: Graph, loss: str, wrt: Iterable[str]) -> tuple[Graph, d
         reading the batch's statistics; and for each name in `wrt` the node that holds its gradient
         (left out are names that the loss does not depend on, and running statistics).
     """
-    if loss not in LOSSES:
-        raise OptionError(f"loss: unknown loss {loss!r}. {suggest(loss, LOSSES)}")
+    spec = as_loss(loss)
     result = with_batch_statistics(graph)
     prediction = result.nodes[result.outputs[0]]
-    shape = () if loss == "cross_entropy" else prediction.shape
+    shape = spec.target_shape(prediction.shape)
     target = result.append(Node(result.unique(TARGET), "input", shape=shape))
     name = result.unique("loss")
     inputs = (prediction.name, target.name)
-    result.apply(name, LOSSES[loss], inputs)
+    result.apply(name, spec.op, inputs, spec.attributes)
     result.outputs = (*result.outputs, name)
     running = buffers(result)
     wanted = [name for name in wrt if name not in running]
@@ -115,7 +119,7 @@ class _Backward:
         prediction = node.inputs[0]
         if prediction in self.needed:
             name = self.graph.unique(f"{loss}:dx")
-            self.graph.apply(name, f"{node.op}:dx", node.inputs)
+            self.graph.apply(name, f"{node.op}:dx", node.inputs, node.attributes)
             self.found[prediction] = name
         self.walk(without=loss)
         return self.found

@@ -54,7 +54,7 @@ class TrainingLoss:
     @property
     def has_kernel(self) -> bool:
         """Whether loss and gradient are computed by a kernel of their own."""
-        return self.op in _OWN_KERNELS and self.times is None
+        return self.op in _OWN_KERNELS
 
     def classifies(self, prediction: tuple[int, ...]) -> bool:
         """Whether a prediction of this shape names one class a sample, by its largest number."""
@@ -98,7 +98,7 @@ class TrainingLoss:
     def settings(self) -> Any:
         """The loss as JSON data; a named one is its name."""
         for name, op in LOSSES.items():
-            if op == self.op and self.has_kernel:
+            if op == self.op and self.plain:
                 return name
         return {"op": self.op, "attributes": dict(self.attributes), "times": self.times}
 

@@ -125,6 +125,47 @@ def _index(b: Builder, i: Int) -> Value:
     return b.let(f"shufflevector {b.integers} {first}, {b.integers} poison, {mask}")
 
 
+@functools.lru_cache(maxsize=8)
+def store_result(target: Target) -> Kernel:
+    """A vector of results, one a lane, to where the caller's array of them goes on."""
+
+    def build(b: Builder, arguments: list[Value]) -> None:
+        out, source = arguments
+        b.store(b.load(source), out, align=4)
+
+    return make_kernel(target, "store_result", ["out", "source"], build)
+
+
+@functools.lru_cache(maxsize=64)
+def classified(target: Target, classes: int) -> Kernel:
+    """correct = 1 where the first largest of x is at the label; arguments correct, x, labels.
+
+    The labels are floats, one a lane.
+    """
+
+    def build(b: Builder, arguments: list[Value]) -> None:
+        correct, x, labels = arguments
+
+        def larger(i: Int, carry: list[Value]) -> list[Value]:
+            top, best = carry
+            value, here = b.load(x, b.mul(i, b.width)), _float_index(b, i)
+            more = b.fcmp("ogt", value, top)
+            return [b.select(more, value, top), b.select(more, here, best)]
+
+        _, best = b.loop(1, classes, larger, [b.load(x), b.zero])
+        hit = b.fcmp("oeq", best, b.load(labels))
+        b.store(b.select(hit, b.const(1.0), b.zero), correct, align=4)
+
+    return make_kernel(target, "classified", ["correct", "x", "labels"], build)
+
+
+def _float_index(b: Builder, i: Int) -> Value:
+    """The class number in every lane, as a float."""
+    if isinstance(i, int):
+        return b.const(float(i))
+    return b.splat(b.let(f"uitofp i64 {i} to float"))
+
+
 @functools.lru_cache(maxsize=64)
 def squared_error(target: Target, elements: int) -> Kernel:
     """loss = mean (x − t)²; dx = 2(x − t)/elements · scale; arguments dx, loss, x, t, scale."""

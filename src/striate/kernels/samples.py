@@ -35,16 +35,16 @@ def load_sample(target: Target, elements: int) -> Kernel:
 def lane_tables(target: Target, labels: bool) -> Kernel:
     """Tables of a group's lanes, for the kernels with the batch in lanes.
 
-    positions[lane] = first + lane; scale[lane] = 1/batch, 0 beyond the batch; with `labels` also
+    positions[lane] = first + lane; scale[lane] = share[0], 0 beyond the batch; with `labels` also
     labels[lane] = targets[order[first + lane]] (lanes beyond the batch repeat the last sample).
-    Arguments positions (i32), scale, [labels (i32), targets (i64), order (i64)], first, batch.
+    Arguments positions (i32), scale, share, [labels (i32), targets (i64), order (i64)], first,
+    batch.
     """
 
     def build(b: Builder, arguments: list[Value]) -> None:
-        positions, scale, *more = arguments
+        positions, scale, share_at, *more = arguments
         first, batch = more[-2:]
-        whole = b.let(f"uitofp i64 {batch} to float")
-        share = b.let(f"fdiv float 1.0, {whole}")
+        share = b.load_float(share_at)
         for lane in range(b.width):
             position = b.add(first, lane)
             alive = b.compare("slt", position, batch)
@@ -57,6 +57,6 @@ def lane_tables(target: Target, labels: bool) -> Kernel:
                 label = b.let(f"trunc i64 {b.load_i64(targets, place)} to i32")
                 b.emit(f"store i32 {label}, ptr {b.at(there, lane)}, align 4")
 
-    names = ["positions", "scale"]
+    names = ["positions", "scale", "share"]
     names += ["labels", "targets", "order"] if labels else []
     return make_kernel(target, "lane_tables", [*names, "first:i64", "batch:i64"], build)

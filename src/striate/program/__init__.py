@@ -14,6 +14,7 @@ from striate.errors import OptionError, suggest
 if TYPE_CHECKING:
     from striate.formula.update import UpdateRule
     from striate.graph.graph import Graph
+    from striate.graph.losses import TrainingLoss
     from striate.program.native import NativeInference
     from striate.program.reference import ReferenceInference, ReferenceTraining
     from striate.program.training import TrainingProgram
@@ -37,8 +38,13 @@ def backend_name(backend: str | None = None) -> str:
 
 
 def build_inference(graph: Graph, backend: str | None = None) -> Inference:
-    """The program that computes a forward graph with one input."""
-    if backend_name(backend) == "reference":
+    """The program that computes a forward graph.
+
+    One that normalises by the statistics of the batch also in evaluation is computed by the
+    reference, which has the whole batch at once.
+    """
+    by_batch = any(node.op == "batch_norm_training" for node in graph.steps)
+    if backend_name(backend) == "reference" or by_batch:
         from striate.program.reference import ReferenceInference
 
         return ReferenceInference(graph)
@@ -50,7 +56,7 @@ def build_inference(graph: Graph, backend: str | None = None) -> Inference:
 def build_training(
     graph: Graph,
     *,
-    loss: str,
+    loss: str | TrainingLoss,
     rule: UpdateRule,
     backend: str | None = None,
     batch_size: int = 32,

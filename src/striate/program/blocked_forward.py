@@ -406,7 +406,9 @@ class _LaneItem:
         if slot.kind == "lane":
             return Ref("array", "key") if slot.name == "key" else self._table(slot.name)
         if slot.kind == "scratch":
-            return self._take(slot.number)
+            if slot.name not in self.places:
+                self.places[slot.name] = self._take(slot.number)
+            return self.places[slot.name]
         if slot.kind == "result":
             return Ref("array", slot.name, step=4)
         return Number(slot.number)
@@ -449,6 +451,7 @@ class _LaneItem:
             }
             tables |= {"targets": Ref("array", "targets"), "order": Ref("array", "order")}
             tables |= {"first": Number(group=self.target.width), "batch": Number(batch=1)}
+            tables["share"] = Ref("array", "scales")
             self.before.append(_named(lane_tables(self.target, labels), tables))
         at = ("samples", "scale", "labels").index(name)
         return Ref("scratch", offset=self.places["tables"].offset + 16 * at)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from striate.codegen.targets import Target, current_target
 from striate.formula.update import UpdateRule
 from striate.graph.graph import Graph
+from striate.graph.losses import TrainingLoss, as_loss
 from striate.program.arrays import address_of
 from striate.program.blocked_native import Machine, encoder_for
 from striate.program.blocked_plan import bind_parameters
@@ -36,7 +37,7 @@ class BlockedTraining(TrainingProgram):
     def __init__(
         self,
         graph: Graph,
-        loss: str,
+        loss: str | TrainingLoss,
         rule: UpdateRule,
         target: Target | None = None,
         batch: int = 16,
@@ -48,8 +49,17 @@ class BlockedTraining(TrainingProgram):
             graph, loss, rule, self.target, choices or Choices(self.target, batch)
         )
         floats, shape, width = plan.arena_floats, plan.target_shape, self.target.width
-        super().__init__(graph, rule, plan.parameters, floats, shape, width)
-        arrays = [self.input.name, "order", "losses", "correct", "hyper", "key", "targets"]
+        super().__init__(graph, as_loss(loss), rule, plan.parameters, floats, shape, width)
+        arrays = [
+            self.input.name,
+            "order",
+            "losses",
+            "correct",
+            "hyper",
+            "key",
+            "targets",
+            "scales",
+        ]
         if plan.wanted is not None:
             arrays.append(plan.wanted)
         self.machine = Machine(plan.stages, plan.memory, arrays, self.target)
@@ -77,6 +87,7 @@ class BlockedTraining(TrainingProgram):
             "correct": (course.correct, 4 * batch),
             "hyper": (course.hyper, 4 * len(self.rule.hyper)),
             "key": (self._keys, 4 * _KEY_WORDS),
+            "scales": (course.scales, 4),
         }
         if self.plan.wanted is not None:
             steps[self.plan.wanted] = (course.targets, 0)

@@ -10,6 +10,7 @@ from striate.codegen.targets import Target
 from striate.formula.update import UpdateRule
 from striate.graph.gradient import differentiate
 from striate.graph.graph import Graph, Node
+from striate.graph.losses import TrainingLoss
 from striate.kernels.samples import load_sample
 from striate.program.blocked import PLAIN, Decision
 from striate.program.blocked_backward import TrainingLowering
@@ -37,7 +38,7 @@ class TrainingPlan:
 
 
 def plan_training(
-    graph: Graph, loss: str, rule: UpdateRule, target: Target, choices: Choices
+    graph: Graph, loss: str | TrainingLoss, rule: UpdateRule, target: Target, choices: Choices
 ) -> TrainingPlan:
     """Plan the training of a forward graph."""
     graph = thin_strided_points(graph)
@@ -49,7 +50,7 @@ def plan_training(
     schedule = fuse(backward, (), FUSABLE)
     low = TrainingLowering(backward, schedule, target, parts, rule)
     low.choices = choices
-    wanted = last.inputs[1] if last.op == "mse_loss" else None
+    wanted = None if last.op == "cross_entropy" else last.inputs[1]
     _load(low, graph.inputs[0].name)
     if wanted is not None:
         _load(low, wanted)

@@ -81,6 +81,7 @@ class _Driver:
     workspace: Value  # this thread's
     hyper: Value  # the step's hyper numbers
     key: Value  # the step's random key and counter
+    share: Value  # what a sample's loss is multiplied by in this step
     sizes: dict[str, Int]  # the step's numbers of groups and pieces
 
     def __init__(self, target: Target, layout: Layout) -> None:
@@ -162,10 +163,6 @@ class _Driver:
         b = self.b
         index, label = self.lane_table("index"), self.lane_table("labels")
         scale, samples = self.lane_table("scale"), self.lane_table("samples")
-        share = None
-        if ordered:
-            whole = b.let(f"uitofp i64 {count} to float")
-            share = b.let(f"fdiv float 1.0, {whole}")
         first = b.mul(group, b.width)
         for lane in range(b.width):
             position = b.add(first, lane)
@@ -174,7 +171,7 @@ class _Driver:
             if ordered:
                 place = b.load_i64(self.read("order"), b.add(self.start, safe))
                 alive = b.compare("slt", position, count)
-                weight = b.let(f"select i1 {alive}, float {share}, float 0.0")
+                weight = b.let(f"select i1 {alive}, float {self.share}, float 0.0")
                 b.store_float(weight, scale, lane)
                 word = b.let(f"trunc i64 {position} to i32")
                 b.emit(f"store i32 {word}, ptr {b.at(samples, lane)}, align 4")
@@ -299,6 +296,7 @@ def _step(d: _Driver, plan: TrainingPlan, k: Int, shared: Value, meet: Callable[
     groups = b.divide(b.add(count, b.width - 1), b.width)
     pieces = b.minimum(groups, PIECES)
     d.hyper = b.at(d.read("hyper"), b.mul(k, d.size("hypers")))
+    d.share = b.load_float(d.read("scales"), k)
     d.sizes = {"groups": groups, "pieces": pieces}
     _write_key(d, k)
 

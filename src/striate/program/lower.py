@@ -18,6 +18,7 @@ from striate.formula.formula import Formula
 from striate.formula.nests import UPSTREAM
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
+from striate.graph.losses import TrainingLoss
 from striate.kernels import conv, elementwise, loss, pool
 from striate.kernels.formula import formula_kernel
 from striate.kernels.kernel import Kernel, Tail
@@ -372,8 +373,31 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
 COPIES = ("concat", "slice", "slice:dx")
 
 
+def _loss_calls(c: Context, step: Fused) -> list[Call]:
+    """A loss without a kernel of its own: its gradient, its values, and what was right."""
+    node, width = step.node, c.target.width
+    formula, inputs = formula_of(c.graph, node)
+    made = formula_kernel(c.target, formula)
+    found = Slot("scratch", f"{step.output}@losses", width)
+    tensors = [_tensor(c.graph, inputs, name) for name in made.tensors]
+    room = Slot("scratch", f"{step.output}@forward", made.scratch)
+    calls = [
+        lower(c, step),
+        Call(made.kernel, (found, *tensors, room), step),
+        Call(loss.store_result(c.target), (Slot("result", "losses"), found), step),
+    ]
+    x, t = node.inputs[:2]
+    if TrainingLoss(node.operation, node.attributes).classifies(c.shape(x)):
+        kernel = loss.classified(c.target, math.prod(c.shape(x)))
+        calls.append(Call(kernel, (Slot("result", "correct"), value(x), value(t)), step))
+    return calls
+
+
 def calls_of(context: Context, step: Fused) -> list[Call]:
     """All kernel calls of a step, in order."""
     if step.node.op in COPIES:
         return slice_calls(context, step)
+    op = step.node.op
+    if op not in _RULES and ":d" in op and find_operation(step.node.operation).is_loss:
+        return _loss_calls(context, step)
     return [lower(context, step)]

@@ -22,6 +22,7 @@ from striate.codegen.targets import Target, current_target
 from striate.errors import ModelError, suggest
 from striate.formula.update import UpdateRule
 from striate.graph.graph import Graph
+from striate.graph.losses import TrainingLoss, as_loss
 from striate.program import threads
 from striate.program.arrays import Float32, address_of, aligned_zeros, as_parameter
 from striate.program.channel_plan import plan_channels
@@ -265,13 +266,17 @@ class NativeTraining(TrainingProgram):
     """Trains a forward graph with the batch in lanes."""
 
     def __init__(
-        self, graph: Graph, loss: str, rule: UpdateRule, target: Target | None = None
+        self,
+        graph: Graph,
+        loss: str | TrainingLoss,
+        rule: UpdateRule,
+        target: Target | None = None,
     ) -> None:
         require_one_input("training", graph)
         self.target = target or current_target()
         self.plan = plan = TrainingPlanner(graph, loss, rule, self.target).plan()
         floats, shape, width = plan.arena_floats, plan.target_shape, self.target.width
-        super().__init__(graph, rule, plan.places, floats, shape, width)
+        super().__init__(graph, as_loss(loss), rule, plan.places, floats, shape, width)
         layout = plan.layout
         self._loaded = _Loaded(plan.modules, layout.context, layout.workspace, self.target)
         self._pieces = aligned_zeros(PIECES * layout.piece_floats)
@@ -297,7 +302,7 @@ class NativeTraining(TrainingProgram):
     def aim(self, course: Course, threads: int) -> tuple[Callable[[int, int], None], int]:
         loaded, size = self._loaded, course.order.size
         self._size_for(-(-min(course.batch_size, max(size, 1)) // self.target.width))
-        for name in ("images", "targets", "order", "losses", "correct", "hyper"):
+        for name in ("images", "targets", "order", "losses", "correct", "hyper", "scales"):
             loaded.set(name, address_of(getattr(course, name)))
         numbers = dict(samples=size, steps=course.steps, batch=course.batch_size)
         numbers |= dict(first_step=course.first_step, threads=threads, stamp=self._stamp)

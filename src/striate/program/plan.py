@@ -15,6 +15,7 @@ from striate.errors import CompileError
 from striate.formula.update import UpdateRule
 from striate.graph.gradient import differentiate
 from striate.graph.graph import Graph, Node
+from striate.graph.losses import TrainingLoss
 from striate.kernels import conv, elementwise
 from striate.kernels.layout import scatter_samples
 from striate.kernels.linear import batch_weight_gradient
@@ -153,7 +154,9 @@ class TrainingProgram:
 class TrainingPlanner:
     """Plans the training of one forward graph."""
 
-    def __init__(self, graph: Graph, loss: str, rule: UpdateRule, target: Target) -> None:
+    def __init__(
+        self, graph: Graph, loss: str | TrainingLoss, rule: UpdateRule, target: Target
+    ) -> None:
         self.target, self.rule = target, rule
         names = [p.name for p in graph.parameters]
         whole, found = differentiate(graph, loss, names)
@@ -194,7 +197,7 @@ class TrainingPlanner:
     def plan(self) -> TrainingProgram:
         schedule = fuse(self.graph, _ALIASES)
         gradients = tuple((node, p) for p, nodes in self.parts.items() for node in nodes)
-        context = Context(self.graph, self.target, gradients)
+        context = Context(self.graph, self.target, gradients, training=True)
         steps = [s for s in schedule.steps if s.node.batched or ":d" in s.node.op]
         now = [s for s in steps if s.node.name not in self.deferred]
         late = [s.node for s in steps if s.node.name in self.deferred]
@@ -202,7 +205,7 @@ class TrainingPlanner:
         calls = _resolve([*made, *self._rows_calls(late)], schedule)
         layout, arena = self._layout(calls, late, schedule)
         items = [self._late_item(node, schedule, layout) for node in late] + self._piece_items()
-        floats = self.wanted.shape if self.loss.op == "mse_loss" else None
+        floats = None if self.loss.op == "cross_entropy" else self.wanted.shape
         work = TrainingPlan(
             calls,
             items,
@@ -232,14 +235,14 @@ class TrainingPlanner:
                     whole[name] = (floats, before)
                     before += floats
         first = {self.source.name: -1}
-        if self.loss.op == "mse_loss":
+        if self.loss.op != "cross_entropy":
             first[self.wanted.name] = -1
         lives = lives_of(calls, first, {})
         lives = {name: life for name, life in lives.items() if name not in whole}
         arena = plan(lives, _sizes(self.graph, calls, lives, self.target))
         fields = ["workspaces", "shared", "threads", "sleep", "samples", "steps", "batch"]
         fields += ["flags", "stamp"]
-        fields += ["images", "targets", "order", "losses", "correct", "hyper", "hypers"]
+        fields += ["images", "targets", "order", "losses", "correct", "hyper", "hypers", "scales"]
         fields += ["seed", "first_step", "capacity", "whole", "pieces", "p", "g"]
         fields += [f"state:{s}" for s in self.rule.state]
         fields += [f"parameter:{p}" for p in self.places]

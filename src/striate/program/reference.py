@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from striate.errors import ModelError, suggest
 from striate.formula.norm import BatchNormTraining
 from striate.formula.operations import find_operation
-from striate.formula.structure import Dropout
 from striate.formula.update import UpdateRule, apply_numpy
 from striate.graph.gradient import differentiate
 from striate.graph.graph import LEAVES, Graph, Node
+from striate.graph.losses import TrainingLoss, as_loss
 from striate.graph.statistics import buffers
 from striate.program.checks import (
     input_arrays,
@@ -54,7 +54,8 @@ def evaluate_graph(
         graph: forward or gradient nodes, in order.
         leaves: arrays for the inputs and parameters, by name.
         wanted: names of the nodes asked for; by default the graph's outputs.
-        draw: the random numbers of a training step; without it dropout does nothing.
+        draw: the random numbers of a training step; without it dropout does
+            nothing, and uniform numbers are 0.5.
     Raises:
         ModelError: a wanted node is not in the graph, or a leaf has no array.
     """
@@ -86,7 +87,7 @@ def _evaluate_node(node: Node, values: Mapping[str, Array], draw: Draw | None) -
         raise ModelError(f"graph: expected an array for {missing[0]!r}, read by {node.name!r}.")
     operation = find_operation(node.op)
     arrays = [values[name] for name in node.inputs]
-    if isinstance(operation, Dropout) and draw is not None:
+    if operation.draws and draw is not None:
         return operation.training(node.attributes, arrays[0], draw)
     return operation.reference(node.attributes, arrays)
 
@@ -140,12 +141,13 @@ class ReferenceTraining:
         state: live float32 arrays of the optimiser, `"momentum:0.weight"`, zero at first.
     """
 
-    def __init__(self, graph: Graph, loss: str, rule: UpdateRule) -> None:
+    def __init__(self, graph: Graph, loss: str | TrainingLoss, rule: UpdateRule) -> None:
         require_one_input("training", graph)
         self.rule = rule
         self.input = graph.inputs[0]
         self.prediction = graph.nodes[graph.outputs[0]]
-        self.classifies = loss == "cross_entropy"
+        self.criterion = as_loss(loss)
+        self.classifies = self.criterion.classifies(self.prediction.shape)
         self.parameters: dict[str, Float32] = {
             node.name: np.zeros(node.shape, np.float32) for node in graph.parameters
         }
@@ -157,7 +159,7 @@ class ReferenceTraining:
         }
         self._losses: list[Float32] = []
         self._correct: list[NDArray[np.bool_]] = []
-        self.graph, self.gradients = differentiate(graph, loss, list(self.parameters))
+        self.graph, self.gradients = differentiate(graph, self.criterion, list(self.parameters))
         self.loss = self.graph.nodes[self.graph.outputs[-1]]
         self.target = self.graph.nodes[self.loss.inputs[1]]
         self._norms = [node for node in self.graph.pruned([self.loss.name]).steps if _is_norm(node)]
@@ -221,7 +223,18 @@ class ReferenceTraining:
         """The loss of each sample, and the gradient of their mean to every parameter (float64)."""
         found = self._values(images, targets, draw)
         slopes = {name: found[node] for name, node in self.gradients.items()}
+        if not self.criterion.plain:  # the graph's gradients are those of the plain mean
+            ratio = self._ratio(np.asarray(targets))
+            slopes = {name: ratio * slope for name, slope in slopes.items()}
         return found[self.loss.name], slopes
+
+    def _ratio(self, targets: NDArray[Any]) -> float:
+        """The batch's scale over that of a plain mean."""
+        count = len(targets)
+        order = np.arange(count)
+        return count * float(
+            self.criterion.scales(self.prediction.shape, targets, order, max(count, 1))[0]
+        )
 
     def _values(self, images: ArrayLike, targets: ArrayLike, draw: Draw | None) -> dict[str, Array]:
         leaves = {**self.parameters, self.input.name: images, self.target.name: targets}
@@ -233,9 +246,12 @@ class ReferenceTraining:
         self, images: Any, targets: Any, hyper: Mapping[str, float], draw: Draw
     ) -> tuple[Float32, NDArray[np.bool_]]:
         found = self._values(images, targets, draw)
+        plain = self.criterion.plain
+        ratio = 1.0 if plain else self._ratio(np.asarray(targets))
         for name, node in self.gradients.items():
+            slope = found[node] if plain else ratio * found[node]
             state = {key: self.state[f"{key}:{name}"] for key in self.rule.state}
-            value, states = apply_numpy(self.rule, self.parameters[name], found[node], state, hyper)
+            value, states = apply_numpy(self.rule, self.parameters[name], slope, state, hyper)
             self.parameters[name][...] = value
             for key, array in states.items():
                 state[key][...] = array

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from striate.codegen import spmd
 from striate.formula.update import UpdateRule
 from striate.graph.graph import Graph
+from striate.graph.losses import TrainingLoss
 from striate.program import threads
 from striate.program.arrays import Float32, address_of, aligned_zeros
 from striate.program.checks import (
@@ -35,6 +36,7 @@ class Course:
     targets: NDArray[Any]
     order: NDArray[np.int64]
     hyper: Float32
+    scales: Float32  # for each step what a sample's loss is multiplied by
     losses: Float32
     correct: Float32
     batch_size: int
@@ -54,6 +56,7 @@ class TrainingProgram:
     def __init__(
         self,
         graph: Graph,
+        loss: TrainingLoss,
         rule: UpdateRule,
         places: Mapping[str, ParameterPlace],
         arena_floats: int,
@@ -61,7 +64,7 @@ class TrainingProgram:
         width: int,
     ) -> None:
         require_one_input("training", graph)
-        self.rule, self.input = rule, graph.inputs[0]
+        self.rule, self.input, self.loss = rule, graph.inputs[0], loss
         self.prediction = graph.nodes[graph.outputs[0]]
         self._places, self._target_shape, self._width = places, target_shape, width
         names = ("p", "g", *(f"state:{s}" for s in rule.state))
@@ -129,7 +132,17 @@ class TrainingProgram:
         correct = np.zeros(order.size + self._width, np.float32)
         self._course = (losses[: order.size], correct[: order.size], batch_size)
         course = Course(
-            images, targets, order, hyper, losses, correct, batch_size, steps, first_step, seed
+            images=images,
+            targets=targets,
+            order=order,
+            hyper=hyper,
+            scales=self.loss.scales(self.prediction.shape, targets, order, batch_size),
+            losses=losses,
+            correct=correct,
+            batch_size=batch_size,
+            steps=steps,
+            first_step=first_step,
+            seed=seed,
         )
         self._go(course, progress, stop)
         return self.so_far()
@@ -166,4 +179,6 @@ class TrainingProgram:
         require_targets(array, count, shape or ())
         if shape is None:
             require_labels(array, self.prediction.shape[0] if self.prediction.shape else 1)
+        else:
+            self.loss.check(self.prediction.shape, array)
         return array
