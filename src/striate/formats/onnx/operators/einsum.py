@@ -1,0 +1,138 @@
+"""Products of matrices and tensors: MatMul, Gemm and Einsum."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+
+import numpy as np
+
+from striate.formats.onnx.lowering import Call
+from striate.formats.onnx.registry import operator
+from striate.formats.onnx.value import FLOAT32, Value
+from striate.formula.einsum import BATCHED
+
+_LETTERS = string.ascii_letters
+
+
+def product(c: Call, equation: str, values: Sequence[Value]) -> Value:
+    """`Σ` of products in Einstein's notation, `->` included.
+
+    Where all operands and the output begin with one letter, that is the batch; else each operand
+    is one sample.
+    """
+    if len(values) > len(BATCHED):
+        c.refuse(f"expected at most {len(BATCHED)} operands; got {len(values)}")
+    left, _, output = equation.partition("->")
+    operands = left.split(",")
+    first = output[:1]
+    batched = first and all(k[:1] == first and first not in k[1:] for k in operands)
+    whole = not batched
+    if whole:
+        free = next(letter for letter in _LETTERS if letter not in equation)
+        left = ",".join(free + k for k in operands)
+        output = free + output
+    settings = {"equation": f"{left}->{output}", "inputs": list(BATCHED[: len(values)])}
+    if output[1:]:
+        return c.apply("einsum", values, settings, whole=whole)
+    # a sample has at least one axis, so a single number gets one
+    extra = next(letter for letter in _LETTERS if letter not in settings["equation"])
+    head, *rest = left.split(",")
+    ones = c.reshape(values[0], (*values[0].shape, 1))
+    settings["equation"] = f"{','.join([head + extra, *rest])}->{output}{extra}"
+    found = c.apply("einsum", [ones, *values[1:]], settings, whole=whole)
+    return c.reshape(found, found.shape[:-1])
+
+
+@operator("Einsum", since=12)
+def einsum(c: Call) -> Value:
+    equation, values = str(c.attribute("equation", "")).replace(" ", ""), c.present()
+    return product(c, spelled_out(c, equation, [v.rank for v in values]), values)
+
+
+def spelled_out(c: Call, equation: str, ranks: Sequence[int]) -> str:
+    """An equation with letters in place of `...`, and with its output."""
+    left, arrow, output = equation.partition("->")
+    operands = left.split(",")
+    if len(operands) != len(ranks):
+        c.refuse(f"the equation {equation!r} expected {len(operands)} inputs; got {len(ranks)}")
+    most = max(
+        (r - len(k.replace("...", "")) for k, r in zip(operands, ranks, strict=True) if "..." in k),
+        default=0,
+    )
+    if most < 0:
+        c.refuse(f"the equation {equation!r} does not fit inputs of {list(ranks)} axes")
+    free = [letter for letter in _LETTERS if letter not in equation][:most]
+    found = []
+    for letters, rank in zip(operands, ranks, strict=True):
+        count = rank - len(letters.replace("...", ""))
+        dots = "".join(free[most - count :]) if count else ""
+        found.append(letters.replace("...", dots))
+    if not arrow:
+        together = "".join(operands).replace(".", "")
+        once = sorted(k for k in set(together) if together.count(k) == 1)
+        output = ("..." if "..." in left else "") + "".join(once)
+    output = output.replace("...", "".join(free))
+    if not re.fullmatch(r"[A-Za-z,]*->[A-Za-z]*", f"{','.join(found)}->{output}"):
+        c.refuse(f"expected an equation of letters; got {equation!r}")
+    return f"{','.join(found)}->{output}"
+
+
+@operator("MatMul")
+def matmul(c: Call) -> Value:
+    a, b = c.value(0), c.value(1)
+    if not a.rank or not b.rank:
+        c.refuse(f"expected tensors of at least one axis; got shapes {a.shape} and {b.shape}")
+    if a.rank == b.rank == 2 and b.is_known and a.dtype == FLOAT32:
+        return linear(c, a, b.array.T, b.constant)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    letters = _LETTERS[: len(batch)]
+    left, a = _operand(c, a, letters, "YZ" if a.rank > 1 else "Z")
+    right, b = _operand(c, b, letters, "ZX" if b.rank > 1 else "Z")
+    kept = "".join(k for k in letters if k in left + right)
+    output = kept + "Y" * left.endswith("YZ") + "X" * right.endswith("X")
+    shape = _shape_of(a, b, batch, output)
+    return c.reshape(product(c, f"{left},{right}->{output}", [a, b]), shape)
+
+
+def _shape_of(a: Value, b: Value, batch: tuple[int, ...], output: str) -> tuple[int, ...]:
+    last = (a.shape[-2],) if "Y" in output else ()
+    return (*batch, *last, *((b.shape[-1],) if "X" in output else ()))
+
+
+def _operand(c: Call, value: Value, letters: str, own: str) -> tuple[str, Value]:
+    """The letters of an operand; its axes of size 1, which are broadcast, are left out."""
+    shape = value.shape
+    outer = shape[: len(shape) - len(own)]
+    mine = letters[len(letters) - len(outer) :]
+    kept = [(k, n) for k, n in zip(mine, outer, strict=True) if n != 1]
+    inner = shape[len(outer) :]
+    return "".join(k for k, _ in kept) + own, c.reshape(value, (*(n for _, n in kept), *inner))
+
+
+def linear(c: Call, x: Value, w: np.ndarray, constant: bool, bias: Value | None = None) -> Value:
+    """`x·wᵀ + bias`: the fully connected layer."""
+    weight = Value.of(np.ascontiguousarray(w), constant)
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    return c.apply("linear", inputs, whole=False)
+
+
+@operator("Gemm")
+def gemm(c: Call) -> Value:
+    a, b, more = c.value(0), c.value(1), c.maybe(2)
+    alpha, beta = float(c.attribute("alpha", 1.0)), float(c.attribute("beta", 1.0))
+    a_turned, b_turned = c.attribute("transA", 0), c.attribute("transB", 0)
+    c.attribute("broadcast", 0)
+    if a.rank != 2 or b.rank != 2:
+        c.refuse(f"expected two matrices; got shapes {a.shape} and {b.shape}")
+    if not a_turned and b.is_known and alpha == beta == 1 and a.dtype == FLOAT32:
+        w = b.array if b_turned else b.array.T
+        fits = more is not None and more.is_known and more.shape == (w.shape[0],)
+        found = linear(c, a, w, b.constant, more if fits else None)
+        return found if fits or more is None else c.map(lambda x, y: x + y, found, more)
+    equation = f"{'ki' if a_turned else 'ik'},{'jk' if b_turned else 'kj'}->ij"
+    found = product(c, equation, [a, b])
+    if more is None:
+        return found if alpha == 1 else c.map(lambda x: alpha * x, found)
+    return c.map(lambda x, y: alpha * x + beta * y, found, more)
