@@ -15,6 +15,7 @@ from striate.formula.formula import Formula
 from striate.formula.operations import find_operation
 from striate.kernels.formula import FormulaKernel, formula_kernel, rows_gradient
 
+HERE = [target for target in TARGETS.values() if runs_here(target)]
 Case = tuple[str, dict[str, Any], list[Any]]
 CASES: dict[str, Case] = import_module("tests.formula.conftest").CASES
 

@@ -148,7 +148,10 @@ BAD = [
     ),
     (lambda: nn.ConvTranspose2d(1, 1, 3, 2, output_padding=2), "expected output_padding below the"),
     (lambda: nn.LocalResponseNorm(0), "LocalResponseNorm: expected size to be a whole number"),
-    (lambda: nn.GELU("fast"), "GELU: expected approximate='none' or 'tanh'; got approximate='fast'"),
+    (
+        lambda: nn.GELU("fast"),
+        "GELU: expected approximate='none' or 'tanh'; got approximate='fast'",
+    ),
     (lambda: nn.LeakyReLU("0.1"), "LeakyReLU: expected negative_slope to be a finite number"),
     (lambda: nn.BatchNorm2d(0), "BatchNorm2d: expected num_features to be a whole number from 1"),
     (
