@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import OptionError
+from striate.graph.losses import as_loss
 from striate.train.predict import Predictor, log_softmax
 from striate.train.samples import as_samples, fit_to_output
 
@@ -157,7 +158,7 @@ def evaluate(
     if batch_size < 1:
         raise OptionError(f"evaluate: expected batch_size of at least 1; got {batch_size}.")
     predictor = Predictor(net, samples.images.shape[1:], backend)
-    samples = fit_to_output(samples, predictor.output, "cross_entropy", "evaluate")
+    samples = fit_to_output(samples, predictor.output, as_loss("cross_entropy"), "evaluate")
     classes = predictor.output[0]
     log_p = np.concatenate(
         [log_softmax(scores) for scores, _ in predictor.batches(samples, batch_size)]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from striate.errors import OptionError, ShapeError
+from striate.graph.losses import as_loss
 from striate.optim import Adam, Constant, Optimizer, Schedule, make_optimizer, make_schedule
+from striate.train.losses import training_loss
 from striate.train.order import split
 from striate.train.predict import network_graph
 from striate.train.run import Record, Run
@@ -22,6 +25,7 @@ from striate.train.samples import Samples, as_samples, fit_to_output
 from striate.train.trainer import Plan, Trainer
 
 if TYPE_CHECKING:
+    from striate.nn.loss import Loss
     from striate.nn.module import Module
 
 _MOST_SEED = 2**63
@@ -36,7 +40,7 @@ def fit(
     batch_size: int = 64,
     optimizer: Optimizer | str | None = None,
     schedule: Schedule | str | None = None,
-    loss: str = "cross_entropy",
+    loss: str | Loss = "cross_entropy",
     seed: int = 0,
     progress: bool = True,
     callbacks: Iterable[Callable[[Record, Module], object]] = (),
@@ -55,14 +59,16 @@ def fit(
     Args:
         net: the network; its parameters are changed in place.
         data: a data set, or a pair of images (n, c, h, w) and targets: labels (n,), integers, for
-            cross_entropy; (n, *out), the shape of the network's output, for mse.
+            cross_entropy; (n, *out), the shape of the network's output, for mse; what the loss
+            says for others.
         validation: data to judge each epoch by; or the share of `data` that is split off for it,
             above 0 and below 1, the same share of every class.
         epochs: how many times each sample is used, at least 1.
         batch_size: samples of a step; the last batch of an epoch may be smaller.
         optimizer: one of `striate.optim`, or its name; Adam by default.
         schedule: the course of the learning rate, or its name; constant by default.
-        loss: "cross_entropy" or "mse".
+        loss: "cross_entropy", "mse", or a loss of `striate.nn`, as nn.BCEWithLogitsLoss(); its
+            mean (or sum) over each batch is what is minimised.
         seed: of the order of the samples, of dropout and of the split; at least 0.
         progress: whether to show the course: live in a terminal, else a line for each epoch.
         callbacks: functions of (the epoch's record, the network), called after each epoch; one
@@ -94,7 +100,7 @@ def fit(
         batch_size=_at_least("batch_size", batch_size, 1),
         optimizer=_optimizer(optimizer),
         schedule=_schedule(schedule),
-        loss=loss,
+        loss=as_loss("mse"),  # until the network's output is known
         seed=_at_least("seed", seed, 0),
         early_stopping=None
         if early_stopping is None
@@ -106,10 +112,11 @@ def fit(
     _check_together(plan, validation, out, resume)
     train, held_out = _parts(data, validation, plan.seed)
     output = _output_shape(net, train)
-    train = fit_to_output(train, output, loss, "fit")
+    plan = replace(plan, loss=training_loss(loss, output, train.targets))
+    train = fit_to_output(train, output, plan.loss, "fit")
     if held_out is not None:
         _require_like(train, held_out)
-        held_out = fit_to_output(held_out, output, loss, "validation")
+        held_out = fit_to_output(held_out, output, plan.loss, "validation")
     folder = None if out is None else Path(out)
     trainer = Trainer(net, train, held_out, plan, folder)
     return trainer.run(resume)

@@ -1,6 +1,6 @@
-"""A network's outputs on many samples, and their loss and accuracy, in batches.
+"""A network's outputs on many samples, in batches.
 
-It runs the forward program alone; the loss is worked out in float64 from the outputs.
+It runs the forward program alone; what a loss makes of the outputs is in `losses`.
 """
 
 from __future__ import annotations
@@ -99,11 +99,3 @@ def log_softmax(scores: NDArray[Any]) -> Float64:
     z = scores.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
     return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
-
-
-def sample_losses(outputs: NDArray[Any], targets: NDArray[Any], loss: str) -> Float64:
-    """The loss of each sample in float64, (n,)."""
-    if loss == "cross_entropy":
-        return np.asarray(-log_softmax(outputs)[np.arange(len(targets)), targets])
-    error = outputs.astype(np.float64) - targets
-    return np.asarray((error * error).reshape(len(outputs), -1).mean(axis=1))

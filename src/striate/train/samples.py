@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.dataset import scale_bytes
-from striate.errors import DataError, OptionError, ShapeError
+from striate.errors import DataError, ShapeError
+from striate.graph.losses import TrainingLoss
 from striate.train.order import Index
 
 
@@ -117,32 +118,43 @@ def _real(array: NDArray[Any], where: str, what: str) -> NDArray[np.float32]:
     return array
 
 
-def fit_to_output(samples: Samples, output: tuple[int, ...], loss: str, where: str) -> Samples:
+def fit_to_output(
+    samples: Samples, output: tuple[int, ...], loss: TrainingLoss, where: str
+) -> Samples:
     """The samples with targets as the loss needs them for a network of this output.
 
     Args:
         samples: the checked arrays.
         output: the network's output shape, without the batch.
-        loss: "cross_entropy" or "mse".
+        loss: what the training minimises.
         where: what the data is called in an error.
     Raises:
         ShapeError: the targets or the output have a shape that the loss cannot use.
         DataError: a label for which there is no output, or targets of the wrong type.
-        OptionError: there is no such loss.
     """
-    if loss == "cross_entropy":
-        _check_labels(samples.targets, output, where)
+    targets = samples.targets
+    if loss.op == "cross_entropy":
+        _check_labels(targets, output, where)
         return samples
-    if loss != "mse":
-        raise OptionError(f"loss: expected 'cross_entropy' or 'mse'; got {loss!r}.")
-    targets = samples.targets.astype(np.float32, copy=False)
-    if targets.shape[1:] == () and output == (1,):
-        targets = targets[:, np.newaxis]
-    if targets.shape[1:] != output:
+    shape = loss.target_shape(output)
+    if loss.operation.labels:
+        if not np.issubdtype(targets.dtype, np.integer):
+            raise DataError(
+                f"{where}: expected integer labels for {loss.op}; got {targets.dtype} "
+                f"{targets.shape}."
+            )
+    else:
+        targets = targets.astype(np.float32, copy=False)
+        if targets.shape[1:] == () and shape == (1,):
+            targets = targets[:, np.newaxis]
+    if targets.shape[1:] != shape:
+        what = f"as {loss.op} needs for outputs {('n', *output)}"
+        what = "the shape of the network's output" if shape == output else what
         raise ShapeError(
-            f"{where}: expected targets (n, {', '.join(map(str, output))}), the shape of the "
-            f"network's output; got {samples.targets.shape}."
+            f"{where}: expected targets ({', '.join(map(str, ('n', *shape)))}), {what}; got "
+            f"{samples.targets.shape}."
         )
+    loss.operation.check_targets(loss.attributes, output, targets[samples.index])
     return Samples(samples.images, targets, samples.index)
 
 

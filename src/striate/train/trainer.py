@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import OptionError, StriateError
+from striate.graph.losses import TrainingLoss
 from striate.nn.trace import BATCH_COUNT
 from striate.optim import Optimizer, Schedule
 from striate.train.checkpoint import (
@@ -28,8 +29,9 @@ from striate.train.checkpoint import (
     save_checkpoint,
 )
 from striate.train.interrupt import InterruptGuard
+from striate.train.losses import sample_losses, sample_shares
 from striate.train.order import epoch_order
-from striate.train.predict import Predictor, sample_losses
+from striate.train.predict import Predictor
 from striate.train.progress import Display, make_display
 from striate.train.run import Interrupted, Record, Run
 from striate.train.samples import Samples
@@ -50,7 +52,7 @@ class Plan:
     batch_size: int
     optimizer: Optimizer
     schedule: Schedule
-    loss: str
+    loss: TrainingLoss
     seed: int
     early_stopping: int | None
     backend: str | None
@@ -86,6 +88,9 @@ class Trainer:
             backend=plan.backend,
             batch_size=plan.batch_size,
         )
+        output = self.graph.nodes[self.graph.outputs[0]].shape
+        self.classifies = plan.loss.classifies(output)
+        self.shares = None if plan.loss.plain else plan.loss.shares(output, train.targets)
         self.arrays = net.graph_arrays(self.graph)
         counters = [k for name, k in net.named_buffers() if name.endswith(BATCH_COUNT)]
         self.counters = [(array, int(array)) for array in counters]
@@ -183,6 +188,7 @@ class Trainer:
 
     def _learn(self, epoch: int, display: Display) -> Record:
         plan, steps = self.plan, self.steps_per_epoch
+        self.order = self.train.index[epoch_order(plan.seed, epoch, len(self.train))]
         first = (epoch - 1) * steps
         numbers = [plan.optimizer.hyper(s, self._rate(s)) for s in range(first, first + steps)]
         display.step(epoch, 0)
@@ -190,7 +196,7 @@ class Trainer:
             result = self.program.run(
                 self.train.images,
                 self.train.targets,
-                self.train.index[epoch_order(plan.seed, epoch, len(self.train))],
+                self.order,
                 batch_size=plan.batch_size,
                 hyper=np.array(numbers, np.float32),
                 first_step=first,
@@ -213,9 +219,14 @@ class Trainer:
             display.step(epoch, done, self._means(result))
 
     def _means(self, result: TrainResult) -> Record:
-        record = {"loss": float(result.losses.mean(dtype=np.float64))}
-        if self.plan.loss == "cross_entropy":
-            record["accuracy"] = float(result.correct.mean())
+        if self.shares is None:
+            shares = np.ones(result.losses.size)
+        else:
+            shares = self.shares[self.order[: result.losses.size]]
+        record = {"loss": float(result.losses.sum(dtype=np.float64) / _or_one(shares.sum()))}
+        if self.classifies:
+            counted = shares > 0
+            record["accuracy"] = float(result.correct[counted].sum() / _or_one(counted.sum()))
         return record
 
     def _rate(self, step: int) -> float:
@@ -242,18 +253,20 @@ class Trainer:
         """Loss and accuracy on the held-out samples, with the present parameters."""
         if self.predictor is None or self.held_out is None:
             return {}
-        total, right = 0.0, 0
+        total, right, whole, counted = 0.0, 0, 0.0, 0
         parameters = self.program.parameters
         for outputs, targets in self.predictor.batches(
             self.held_out, _EVALUATION_BATCH, parameters
         ):
             self.guard.check()
             total += float(sample_losses(outputs, targets, self.plan.loss).sum())
-            if self.plan.loss == "cross_entropy":
-                right += int((outputs.argmax(axis=1) == targets).sum())
-        record = {"validation_loss": total / len(self.held_out)}
-        if self.plan.loss == "cross_entropy":
-            record["validation_accuracy"] = right / len(self.held_out)
+            shares = sample_shares(outputs, targets, self.plan.loss)
+            whole, counted = whole + float(shares.sum()), counted + int((shares > 0).sum())
+            if self.classifies:
+                right += int(((outputs.argmax(axis=1) == targets) & (shares > 0)).sum())
+        record = {"validation_loss": total / _or_one(whole)}
+        if self.classifies:
+            record["validation_accuracy"] = right / _or_one(counted)
         return record
 
     # ---- keeping -----------------------------------------------------------------------------
@@ -294,6 +307,11 @@ class Trainer:
             self.folder.write_metrics(self.course.history)
 
 
+def _or_one(count: float) -> float:
+    """A number to divide by: 1 where nothing was counted."""
+    return float(count) or 1.0
+
+
 # ---- what the bits depend on -----------------------------------------------------------------
 
 
@@ -309,7 +327,7 @@ def _settings(plan: Plan, train: Samples, held_out: Samples | None, graph: Any) 
         "batch_size": plan.batch_size,
         "optimizer": plan.optimizer.settings(),
         "schedule": plan.schedule.settings(),
-        "loss": plan.loss,
+        "loss": plan.loss.settings(),
         "seed": plan.seed,
         "early_stopping": plan.early_stopping,
         "backend": backend_name(plan.backend),
