@@ -114,9 +114,7 @@ def _flipped(net: Net, x: str, outputs: int, *kernel: int, **settings: Any) -> s
     attributes = {**usual, **settings}
     inputs = net.graph.nodes[x].shape[0] // attributes["groups"]
     weight = net.parameter("true.weight", outputs, inputs, *kernel)
-    return net.op(
-        f"true_conv{rank}d", x, weight, net.parameter("true.bias", outputs), **attributes
-    )
+    return net.op(f"true_conv{rank}d", x, weight, net.parameter("true.bias", outputs), **attributes)
 
 
 def _true_convolutions() -> Problem:

@@ -176,6 +176,29 @@ class Builder:
         align = 4 * self.width if align is None else align
         self.emit(f"store {self.vector} {value}, ptr {self.at(pointer, offset)}, align {align}")
 
+    def load_part(self, pointer: Value, offset: Int, count: int) -> Value:
+        """The first `count` lanes from memory, the rest 0; nothing behind them is read."""
+        if count == self.width:
+            return self.load(pointer, offset, align=4)
+        name = f"llvm.masked.load.v{self.width}f32.p0"
+        self.declare(f"declare {self.vector} @{name}(ptr, i32, {self.bits}, {self.vector})")
+        place = f"ptr {self.at(pointer, offset)}, i32 4, {self._first(count)}"
+        return self.let(f"call {self.vector} @{name}({place}, {self.vector} zeroinitializer)")
+
+    def store_part(self, value: Value, pointer: Value, offset: Int, count: int) -> None:
+        """Store the first `count` lanes."""
+        if count == self.width:
+            self.store(value, pointer, offset, align=4)
+            return
+        name = f"llvm.masked.store.v{self.width}f32.p0"
+        self.declare(f"declare void @{name}({self.vector}, ptr, i32, {self.bits})")
+        place = f"ptr {self.at(pointer, offset)}, i32 4, {self._first(count)}"
+        self.emit(f"call void @{name}({self.vector} {value}, {place})")
+
+    def _first(self, count: int) -> Value:
+        lanes = ", ".join(f"i1 {'true' if k < count else 'false'}" for k in range(self.width))
+        return f"{self.bits} <{lanes}>"
+
     def load_float(self, pointer: Value, offset: Int = 0) -> Value:
         return self.let(f"load float, ptr {self.at(pointer, offset)}, align 4")
 

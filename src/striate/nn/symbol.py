@@ -291,9 +291,7 @@ class SymbolicTensor:
 
     def transpose(self, dim0: int, dim1: int) -> SymbolicTensor:
         """Two axes exchanged, neither of them the batch."""
-        return self._ordered(
-            exchanged(dim0, dim1, self.ndim, "transpose", self.shape), "transpose"
-        )
+        return self._ordered(exchanged(dim0, dim1, self.ndim, "transpose", self.shape), "transpose")
 
     def _ordered(self, order: list[int], where: str) -> SymbolicTensor:
         if order[0] != 0:

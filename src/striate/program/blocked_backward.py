@@ -19,6 +19,7 @@ from striate.kernels import conv, elementwise, pool
 from striate.kernels.depthwise import depthwise_weight_gradient
 from striate.kernels.direct_weight import DirectWeight, bias_gradient, weight_gradient
 from striate.kernels.formula import rows_gradient
+from striate.kernels.local import local, local_weight_gradient
 from striate.kernels.matmul import (
     linear_input_gradient,
     linear_weight_gradient,
@@ -39,6 +40,7 @@ from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
 from striate.program.blocked_forward import (
     ForwardLowering,
     depthwise_form,
+    local_form,
     packing_of,
 )
 from striate.program.choose import FORWARD, TO_SOURCE, TO_WEIGHT, winograd_form
@@ -234,6 +236,54 @@ class TrainingLowering(ForwardLowering):
             self.stages[-1] = followed_by(stages[-1], [self.update(name, step)])
         else:
             self.late.append(name)
+
+    # ---- locally connected --------------------------------------------------------------------
+
+    def op_local2d_dx(self, step: Fused) -> None:
+        dy, x, weight, *_ = step.node.inputs
+        w = self.local_windows(step.node, x, weight, dy)
+        if w is None:
+            self.other(step)
+        elif step.node.operation.startswith("local_transpose"):
+            operands: dict[str, Operand] = {"source": self.value(dy, PLAIN)}
+            operands["weight"] = Ref("parameter", weight)
+            operands["out"] = self.make(step.output, PLAIN)
+            self.run(step.output, local(self.target, local_form(w)), operands)
+        else:
+            self.local_back(step, w, dy, weight)
+
+    op_local1d_dx = op_local3d_dx = op_local2d_dx
+    op_local_transpose1d_dx = op_local_transpose2d_dx = op_local_transpose3d_dx = op_local2d_dx
+
+    def op_local2d_dw(self, step: Fused) -> None:
+        dy, x, weight, *_ = step.node.inputs
+        w = self.local_windows(step.node, x, weight, dy)
+        if w is None:
+            self.other(step)
+            return
+        if step.node.operation.startswith("local_transpose"):
+            dy, x = x, dy
+        name, where = self.gradient(step.node.name)
+        operands: dict[str, Operand] = {"dw": where}
+        operands |= {"dy": self.value(dy, PLAIN), "x": self.value(x, PLAIN)}
+        self.run(name, local_weight_gradient(self.target, local_form(w)), operands)
+        self.written(step.node.name, where)
+
+    op_local1d_dw = op_local3d_dw = op_local2d_dw
+    op_local_transpose1d_dw = op_local_transpose2d_dw = op_local_transpose3d_dw = op_local2d_dw
+
+    def op_local2d_db(self, step: Fused) -> None:
+        dy, _, _, b = step.node.inputs
+        if len(self.shape(b)) == 1:
+            self.other(step)
+            return
+        name, where = self.gradient(step.node.name)
+        made = rows_bias_gradient(self.target, math.prod(self.shape(dy)))
+        self.run(name, made, {"db": where, "dy": self.value(dy, PLAIN)})
+        self.written(step.node.name, where)
+
+    op_local1d_db = op_local3d_db = op_local2d_db
+    op_local_transpose1d_db = op_local_transpose2d_db = op_local_transpose3d_db = op_local2d_db
 
     # ---- fully connected ----------------------------------------------------------------------
 

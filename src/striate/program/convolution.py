@@ -132,6 +132,11 @@ def windows_of(node: Node, x: Shape, w: Shape, y: Shape) -> Windows:
         w: shape of its weight.
         y: shape of its output.
     """
+    if node.operation.startswith("local"):
+        rank = len(x) - 1
+        if node.operation.startswith("local_transpose"):
+            return windows(node.attributes, x[0], y[0], w[2 : 2 + rank], y[1:], x[1:])
+        return windows(node.attributes, w[0], x[0], w[2 : 2 + rank], x[1:], y[1:])
     if node.operation.startswith("conv_transpose"):
         return windows(node.attributes, x[0], y[0], w[2:], y[1:], x[1:])
     flipped = node.operation.startswith("true_")
