@@ -113,11 +113,13 @@ class Convolution(Operation):
         taps, places = axes(_TAPS[self.rank]), axes(_PLACES[self.rank])
         out, into = (_O, _C) if groups == 1 else (_G * channels[0] + _O, _G * channels[1] + _C)
         window = self._window(attributes, places, taps)
+        read = (_N, into, *window)
         in_weight = self._taps(taps, bank[2:])
         weight = self._weight(tuple(shapes[1]), out, into, in_weight, places, window)
-        body: Expr = Sum((_C, *taps), Tensor("x")[(_N, into, *window)] * Tensor("w")[weight])
+        body: Expr = Sum((_C, *taps), Tensor("x")[read] * Tensor("w")[weight])
         if len(names) == 3:
-            body = Tensor("b")[(out, *places) if len(shapes[2]) > 1 else (out,)] + body
+            at_each = len(shapes[2]) > 1
+            body = Tensor("b")[(out, *places) if at_each else (out,)] + body
         sizes = {"n": shapes[0][0], "g": groups, "o": channels[0], "c": channels[1]}
         output = self._sizes(attributes, tuple(shapes[0][2:]), bank[2:])
         for axis, size in zip((*places, *taps), (*output, *bank[2:]), strict=True):

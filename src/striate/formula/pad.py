@@ -83,14 +83,15 @@ class Pad(Operation):
         x = tuple(shapes[0])
         sides, output = self._sides(attributes, x[1:]), self.shape(attributes, [x[1:]])
         n, *places = axes(f"n {NAMES[len(x) - 2]}")
-        index = [
+        places_of_x = tuple(
             _source(place, size, pair, attributes["mode"])
             for place, size, pair in zip(places, x[1:], sides, strict=True)
-        ]
+        )
+        read = (n, *places_of_x)
         sizes = {str(a): size for a, size in zip((n, *places), (x[0], *output), strict=True)}
         value = float(attributes["value"])
         outside = {"x": value} if attributes["mode"] == "constant" else {}
-        return Formula((n, *places), Tensor("x")[(n, *index)], sizes, {"x": x}, outside)
+        return Formula((n, *places), Tensor("x")[read], sizes, {"x": x}, outside)
 
 
 def _is_pair(value: object) -> bool:

@@ -51,14 +51,15 @@ def window_padding(padding: Padding, where: str, rank: int) -> Any:
                 f"got padding={padding!r}."
             )
         return padding
-    if isinstance(padding, Sequence) and any(isinstance(side, Sequence) for side in padding):
-        if len(padding) != rank or not all(isinstance(side, Sequence) for side in padding):
+    sides: Any = padding
+    if isinstance(sides, Sequence) and any(isinstance(side, Sequence) for side in sides):
+        if len(sides) != rank or not all(isinstance(side, Sequence) for side in sides):
             raise OptionError(
                 f"{where}: padding: expected a whole number, {rank} of them or {rank} pairs "
                 f"(before, after); got {padding!r}."
             )
-        return tuple(pair(side, f"{where}: padding") for side in padding)
-    return named_sizes(padding, rank, where, "padding", 0)
+        return tuple(pair(side, f"{where}: padding") for side in sides)
+    return named_sizes(sides, rank, where, "padding", 0)
 
 
 def conv_padding(

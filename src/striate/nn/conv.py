@@ -16,6 +16,13 @@ from striate.nn.functional_conv import Sliding, lay, padding_mode_of, slide, tra
 from striate.nn.module import Module
 from striate.nn.parameter import Parameter
 
+_USUAL = {
+    "padding_mode": "zeros",
+    "data_format": "channels_first",
+    "strict": False,
+    "true_convolution": False,
+}
+
 
 class WindowLayer(Module):
     """What layers with kernels share: sizes, parameters, text."""
@@ -106,9 +113,8 @@ class WindowLayer(Module):
             text += f", groups={self.groups}"
         if self.bias is None:
             text += ", bias=False"
-        usual = {"padding_mode": "zeros", "data_format": "channels_first", "strict": False}
-        for name, default in {**usual, "true_convolution": False}.items():
-            if getattr(self, name, default) != default:
+        for name, usual in _USUAL.items():
+            if getattr(self, name, usual) != usual:
                 text += f", {name}={getattr(self, name)}"
         return text
 

@@ -33,10 +33,10 @@ def permute(input: T, dims: Sequence[int]) -> T:
     (2, 8, 9, 3)
     """
     if isinstance(input, SymbolicTensor):
-        return cast(T, input.permute(*dims))
+        return input.permute(*dims)
     x = as_float32(input, "permute")
     order = axis_order(dims, x.ndim, "permute", x.shape)
-    return cast(T, np.array(x.transpose(order), order="C"))
+    return np.array(x.transpose(order), order="C")
 
 
 def transpose(input: T, dim0: int, dim1: int) -> T:
@@ -46,7 +46,7 @@ def transpose(input: T, dim0: int, dim1: int) -> T:
     (2, 8, 3)
     """
     if isinstance(input, SymbolicTensor):
-        return cast(T, input.transpose(dim0, dim1))
+        return input.transpose(dim0, dim1)
     x = as_float32(input, "transpose")
     return permute(cast(T, x), exchanged(dim0, dim1, x.ndim, "transpose", x.shape))
 
@@ -104,5 +104,4 @@ def to_last(x: T) -> T:
     >>> to_last(np.zeros((2, 3, 8, 9))).shape
     (2, 8, 9, 3)
     """
-    count = x.ndim if isinstance(x, SymbolicTensor) else np.ndim(x)
-    return permute(x, (0, *range(2, count), 1))
+    return permute(x, (0, *range(2, 1 + len(sample_shape(x, "to_last"))), 1))

@@ -53,7 +53,7 @@ def pad(input: T, pad: Sequence[int], mode: str = "constant", value: float | Non
     number = 0.0 if value is None else value
     if isinstance(number, bool) or not isinstance(number, (int, float, np.number)):
         raise OptionError(f"{where}: expected value to be a number; got value={value!r}.")
-    shape = sample_shape(input, where)
+    shape: tuple[int, ...] = sample_shape(input, where)
     if len(sides) > len(shape):
         raise ShapeError(
             f"{where}: expected at most {2 * len(shape)} numbers, two for each axis besides the "

@@ -23,7 +23,7 @@ class Permute(Module):
 
     one_node = True
 
-    def __init__(self, *dims: int) -> None:
+    def __init__(self, *dims: Any) -> None:
         super().__init__()
         given = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
         order = axis_order(given, len(given), "Permute", f"of {len(given)} axes")
