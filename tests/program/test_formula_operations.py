@@ -38,9 +38,17 @@ class CaseProblem(Problem):
 
     result: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[int, Any] = field(default_factory=dict)  # indices and the like, by column
 
     def parameters(self) -> dict[str, Any]:
         return {**super().parameters(), **self.given}
+
+    def images(self, count: int) -> Any:
+        found = super().images(count)
+        for column, array in self.numbers.items():
+            rows = np.resize(array, (count, *array.shape[1:])).reshape(count, -1)
+            found[:, column : column + rows.shape[1]] = rows
+        return found
 
 
 def built(case: Case) -> CaseProblem:
@@ -49,20 +57,22 @@ def built(case: Case) -> CaseProblem:
     names = operation.argument_names(attributes, len(arrays))
     batched = [n not in operation.parameters for n in names]
     sizes = [math.prod(a.shape[1:]) for a, own in zip(arrays, batched, strict=True) if own]
-    net, at, inputs, given = Net(sum(sizes)), 0, [], {}
+    net, at, inputs, given, numbers = Net(sum(sizes)), 0, [], {}, {}
     for k, (array, own) in enumerate(zip(arrays, batched, strict=True)):
         if not own:
             inputs.append(net.parameter(f"p{k}", *array.shape))
             given[inputs[-1]] = array.astype(np.float32)
             continue
         size = math.prod(array.shape[1:])
+        if not operation.differentiable(names[k]):
+            numbers[at] = array
         part = net.op("slice", "x", axis=1, start=at, stop=at + size)
         inputs.append(net.op("reshape", part, shape=list(array.shape[1:])))
         at += size
     result = net.op(op, *inputs, **attributes)
     count = math.prod(net.graph.nodes[result].shape)
     flat = net.op("reshape", result, shape=[count])
-    return CaseProblem(net.done(net.linear(flat, 3)), "cross_entropy", result, given)
+    return CaseProblem(net.done(net.linear(flat, 3)), "cross_entropy", result, given, numbers)
 
 
 def usable(case: Case) -> bool:
