@@ -21,7 +21,6 @@ from striate.program.blocked_backward import TrainingLowering
 from striate.program.blocked_forward import ForwardLowering
 from striate.program.blocked_inference import (
     FUSABLE,
-    InferenceLowering,
     thin_strided_points,
 )
 from striate.program.blocked_native import Machine, encoder_for
@@ -92,7 +91,7 @@ class OwnLayer:
         schedule = fuse(graph, (), FUSABLE)
         low: ForwardLowering
         if layer.which == "forward":
-            low = InferenceLowering(graph, schedule, target)
+            low = ForwardLowering(graph, schedule, target)
             low.folds = {}
         else:
             parts = {"0.weight": ["gradient"]} if layer.which == "weight" else {}
@@ -113,7 +112,7 @@ class OwnLayer:
             low.lower(step)
         last = len(low.stages)
         if layer.which != "weight":
-            InferenceLowering.deliver(low, graph.outputs[0], 0)  # type: ignore[arg-type]
+            low.deliver(graph.outputs[0], 0)
         return low, first, last
 
     def _read(self) -> set[str]:

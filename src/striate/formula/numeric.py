@@ -314,7 +314,7 @@ def _first(hit: NDArray[np.bool_], over: tuple[int, ...]) -> NDArray[np.bool_]:
     """True only at the first place of each window where `hit` is."""
     rest = tuple(k for k in range(hit.ndim) if k not in over)
     rows = hit.transpose(*rest, *over)
-    flat = rows.reshape(*rows.shape[: len(rest)], -1)
+    flat = rows.reshape(*rows.shape[: len(rest)], math.prod(rows.shape[len(rest) :]))
     chosen = np.zeros(flat.shape, bool)
     np.put_along_axis(chosen, flat.argmax(-1)[..., None], True, -1)
     placed: NDArray[np.bool_] = chosen.reshape(rows.shape).transpose(_inverse((*rest, *over)))

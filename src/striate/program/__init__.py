@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from striate.errors import OptionError, suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from striate.formula.update import UpdateRule
     from striate.graph.graph import Graph
     from striate.graph.losses import TrainingLoss
+    from striate.program.gradient_program import GradientProgram
     from striate.program.native import NativeInference
     from striate.program.reference import ReferenceInference, ReferenceTraining
     from striate.program.training import TrainingProgram
@@ -51,6 +54,32 @@ def build_inference(graph: Graph, backend: str | None = None) -> Inference:
     from striate.program.native import NativeInference
 
     return NativeInference(graph)
+
+
+def build_gradient(
+    graph: Graph,
+    outputs: Sequence[str] | None = None,
+    wanted: Sequence[str] = (),
+    *,
+    draws: bool = False,
+    backend: str | None = None,
+) -> GradientProgram:
+    """The program that gives outputs of a forward graph and the gradients to any of its nodes.
+
+    Args:
+        graph: the network; its batch norms are computed as they stand.
+        outputs: what is computed and takes upstream gradients; by default the graph's outputs.
+        wanted: inputs, inner nodes and parameters.
+        draws: whether random numbers are drawn, as in training; else dropout is the identity.
+        backend: "native" or "reference".
+    """
+    if backend_name(backend) == "reference":
+        from striate.program.gradient_program import ReferenceGradient
+
+        return ReferenceGradient(graph, outputs, wanted, draws)
+    from striate.program.native_gradient import NativeGradient
+
+    return NativeGradient(graph, outputs, wanted, draws)
 
 
 def build_training(

@@ -58,6 +58,7 @@ class Lowering:
     """
 
     training = False
+    draws = False  # whether random numbers are drawn
     choices: Choices
 
     def __init__(self, graph: Graph, schedule: Schedule, target: Target) -> None:
@@ -157,6 +158,23 @@ class Lowering:
         key = self.make(name, layout)
         self.run(name, made, {"out": key, "source": source})
         return key
+
+    def deliver(self, name: str, number: int) -> None:
+        """Bring an output into the caller's array."""
+        root = self.schedule.root[name]
+        shape, elements = self.shape(root), math.prod(self.shape(root))
+        out = Ref("array", f"output:{number}", step=4 * elements)
+        if self.has(root, BLOCKED) and positions(shape) > 1:
+            made = from_blocks(self.target, shape[0], positions(shape))
+            self.run(name, made, {"out": out, "source": f"{root}@{BLOCKED}"})
+            return
+        source: Operand
+        if root in self.arrays and not self.has(root, PLAIN):
+            source = Ref("array", root, step=self.arrays[root])
+        else:
+            source = self.value(root, PLAIN)
+        copy = recipe(Routine(copy_floats(self.target, elements)))
+        self.run(name, copy, {"to": out, "from": source})
 
     # ---- stages -------------------------------------------------------------------------------
 

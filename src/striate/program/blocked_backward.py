@@ -64,10 +64,10 @@ class TrainingLowering(ForwardLowering):
 
     Args:
         parts: for each parameter the gradient nodes whose sum its gradient is.
-        rule: the optimiser's.
+        rule: the optimiser's; without one the gradients stay where they are written.
     """
 
-    training = True
+    training = draws = True
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class TrainingLowering(ForwardLowering):
         schedule: Schedule,
         target: Target,
         parts: Mapping[str, Sequence[str]],
-        rule: UpdateRule,
+        rule: UpdateRule | None,
     ) -> None:
         super().__init__(graph, schedule, target)
         self.rule = rule
@@ -113,19 +113,21 @@ class TrainingLowering(ForwardLowering):
         whole = Ref("gradient", name)
         self.append(name, Work(kernel, (whole, whole, part)))
 
-    def append(self, label: str, work: Work, parts: int = 1) -> None:
+    def append(self, label: str, *calls: Work, parts: int = 1) -> None:
         """Append a stage that does not look at the batch."""
-        self.stages.append(Stage(label, (work,), parts, 0))
+        self.stages.append(Stage(label, calls, parts, 0))
 
-    def update(self, name: str, step: int) -> Work:
+    def update(self, name: str, step: int) -> list[Work]:
         """The update of a parameter, `step` floats a part."""
+        if self.rule is None:
+            return []
         self.updates[name] = self.updates.get(name, 0) + 1
         width = self.target.width
         kinds = ["parameter", "gradient", *(f"state:{s}" for s in self.rule.state)]
         refs = [Ref(kind, name, part=step) for kind in kinds]
         per = step // width
         count = Number(self._room(name) // width, part=-per, limit=per)
-        return Work(update(self.target, self.rule), (*refs, Ref("array", "hyper"), count))
+        return [Work(update(self.target, self.rule), (*refs, Ref("array", "hyper"), count))]
 
     def other(self, step: Fused) -> None:
         if step.node.name in self.owner:
@@ -233,7 +235,7 @@ class TrainingLowering(ForwardLowering):
         if self.left[name]:
             return
         if alone and stages[-1].parts == blocks(self.shape(name)[0], self.target):
-            self.stages[-1] = followed_by(stages[-1], [self.update(name, step)])
+            self.stages[-1] = followed_by(stages[-1], self.update(name, step))
         else:
             self.late.append(name)
 
@@ -314,7 +316,7 @@ class TrainingLowering(ForwardLowering):
         whole_rows = len(stages) == 1 and stages[0].parts == -(-outputs // conv.ROW_BLOCK)
         if whole_rows and step.node.name == self.first[name]:
             work = self.update(name, conv.ROW_BLOCK * inputs)
-            self.stages[-1] = followed_by(stages[-1], [work])
+            self.stages[-1] = followed_by(stages[-1], work)
         else:
             self.late.append(name)
 
@@ -449,11 +451,13 @@ class TrainingLowering(ForwardLowering):
 
     def update_rest(self) -> None:
         """Updates of all parameters that were not updated with their gradient."""
+        if self.rule is None:
+            return
         small = [name for name in self.late if self._room(name) <= _SMALL]
         if small:
-            works = tuple(self.update(name, self._room(name)) for name in small)
-            self.stages.append(Stage("update", works, 1, 0))
+            works = [work for name in small for work in self.update(name, self._room(name))]
+            self.stages.append(Stage("update", tuple(works), 1, 0))
         for name in self.late:
             if name not in small:
                 parts = -(-self._room(name) // _SMALL)
-                self.append(name, self.update(name, _SMALL), parts)
+                self.append(name, *self.update(name, _SMALL), parts=parts)

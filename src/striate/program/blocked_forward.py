@@ -418,7 +418,7 @@ class ForwardLowering(Lowering):
 
     def _lanes(self, step: Fused) -> None:
         """Run a step through the kernels with the batch in lanes, a vector of samples an item."""
-        context = Context(self.graph, self.target, training=self.training)
+        context = Context(self.graph, self.target, training=self.draws)
         calls = calls_of(context, step)
         item = _LaneItem(self, step)
         for call in calls:

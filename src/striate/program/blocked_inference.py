@@ -8,11 +8,8 @@ from dataclasses import dataclass, replace
 
 from striate.codegen.targets import Target
 from striate.graph.graph import Graph, Node
-from striate.kernels.channels import copy_floats
 from striate.kernels.fingerprint import fingerprint
-from striate.kernels.packing import from_blocks
-from striate.kernels.routine import Routine, recipe
-from striate.program.blocked import BLOCKED, PLAIN, Decision, positions
+from striate.program.blocked import Decision
 from striate.program.blocked_forward import ForwardLowering
 from striate.program.blocked_plan import Memory, place
 from striate.program.choose import Choices
@@ -105,22 +102,6 @@ def _is_strided_point(graph: Graph, node: Node, at: int) -> bool:
     return bare and tuple(a["stride"]) != (1, 1)
 
 
-class InferenceLowering(ForwardLowering):
-    """Forward steps, the caller's images in, the caller's arrays out."""
-
-    def deliver(self, name: str, number: int) -> None:
-        """Bring an output into the caller's array."""
-        root = self.schedule.root[name]
-        shape, elements = self.shape(root), math.prod(self.shape(root))
-        out = Ref("array", f"output:{number}", step=4 * elements)
-        if self.has(root, BLOCKED) and positions(shape) > 1:
-            made = from_blocks(self.target, shape[0], positions(shape))
-            self.run(name, made, {"out": out, "source": f"{root}@{BLOCKED}"})
-            return
-        copy = recipe(Routine(copy_floats(self.target, elements)))
-        self.run(name, copy, {"to": out, "from": self.value(root, PLAIN)})
-
-
 def plan_blocked(
     graph: Graph, target: Target, outputs: Sequence[str], choices: Choices
 ) -> InferencePlan:
@@ -129,7 +110,7 @@ def plan_blocked(
     merged, folds = fold_batch_norms(graph)
     merged = thin_strided_points(merged)
     schedule = fuse(merged, ("dropout",), FUSABLE)
-    low = InferenceLowering(merged, schedule, target)
+    low = ForwardLowering(merged, schedule, target)
     low.folds, low.choices = folds, choices
     for source in graph.inputs:
         low.arrays[source.name] = 4 * math.prod(source.shape)
@@ -142,7 +123,7 @@ def plan_blocked(
     return InferencePlan(low.prepare, low.stages, check, low.places, memory, low.decisions)
 
 
-def _checksums(low: InferenceLowering, graph: Graph) -> list[Stage]:
+def _checksums(low: ForwardLowering, graph: Graph) -> list[Stage]:
     """Stages that write checksums of what `prepare` reads into the buffer "prints"."""
     refs = (ref for stage in low.prepare for ref in stage.refs())
     read = dict.fromkeys(ref.name for ref in refs if ref.kind == "parameter")

@@ -100,10 +100,14 @@ def _merge(
 
 @dataclass
 class Table:
-    """A table as the runner walks it, and which of its words are addresses of parameters."""
+    """A table as the runner walks it, and which of its words are addresses of parameters.
+
+    `parameters` and `gradients`: by the parameter's name, words and the bytes that are added.
+    """
 
     words: NDArray[np.int64]
-    parameters: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # word, bytes
+    parameters: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    gradients: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 class Encoder:
@@ -131,7 +135,7 @@ class Encoder:
         head = [0] * (STAGE_WORDS * len(stages))
         calls: list[int] = []
         arguments: list[int] = []
-        parameters: list[tuple[str, int, int]] = []
+        found: dict[str, dict[str, list[tuple[int, int]]]] = {"parameter": {}, "gradient": {}}
         calls_at = len(head)
         arguments_at = calls_at + CALL_WORDS * sum(len(s.calls) for s in stages)
         for k, stage in enumerate(stages):
@@ -151,13 +155,12 @@ class Encoder:
                 for argument in work.arguments:
                     at = arguments_at + len(arguments)
                     words = self._argument(argument, stage.samples)
-                    if isinstance(argument, Ref) and argument.kind == "parameter":
-                        parameters.append((argument.name, at + 1, 4 * argument.offset))
+                    if isinstance(argument, Ref) and argument.kind in found:
+                        places = found[argument.kind].setdefault(argument.name, [])
+                        places.append((at + 1, 4 * argument.offset))
                     arguments += words
-        table = Table(np.array([*head, *calls, *arguments], np.int64))
-        for name, word, offset in parameters:
-            table.parameters.setdefault(name, []).append((word, offset))
-        return table
+        whole = np.array([*head, *calls, *arguments], np.int64)
+        return Table(whole, found["parameter"], found["gradient"])
 
     def _argument(self, argument: Argument, samples: int) -> list[int]:
         """base, constant, a sample of the batch, a group, a part; at most."""
@@ -187,6 +190,13 @@ class Encoder:
 def bind_parameters(table: Table, addresses: Mapping[str, int]) -> None:
     """Write the parameters' addresses into a table."""
     for name, places in table.parameters.items():
+        for word, offset in places:
+            table.words[word] = addresses[name] + offset
+
+
+def bind_gradients(table: Table, addresses: Mapping[str, int]) -> None:
+    """Write into a table where the parameters' gradients shall go."""
+    for name, places in table.gradients.items():
         for word, offset in places:
             table.words[word] = addresses[name] + offset
 

@@ -6,11 +6,11 @@ computed there, in registers. A reshape is no obstacle: with the batch in lanes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from striate.formula.expression import Expr, Var, from_json, substitute
-from striate.graph.graph import Graph, Node
+from striate.graph.graph import LEAVES, Graph, Node
 from striate.kernels.kernel import Tail
 from striate.kernels.pool import Pool
 from striate.kernels.window import taps
@@ -52,6 +52,7 @@ def fuse(
     graph: Graph,
     aliases: Iterable[str] = ("reshape",),
     hosts: frozenset[str] = TAILED,
+    late: Collection[str] = (),
 ) -> Schedule:
     """Schedule a graph's steps, maps fused into tails where that is possible.
 
@@ -59,13 +60,16 @@ def fuse(
         graph: its outputs are stored whatever happens.
         aliases: operations that only rename their first input.
         hosts: operations whose kernels carry tails.
+        late: inputs whose arrays come only when all steps before them in the graph are done.
     """
-    return _Fuser(graph, set(aliases), hosts).run()
+    return _Fuser(graph, set(aliases), hosts, late).run()
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, aliases: set[str], hosts: frozenset[str]) -> None:
-        self.graph, self.hosts = graph, hosts
+    def __init__(
+        self, graph: Graph, aliases: set[str], hosts: frozenset[str], late: Collection[str]
+    ) -> None:
+        self.graph, self.hosts, self.late = graph, hosts, late
         self.schedule = Schedule()
         root = self.schedule.root
         for node in graph.nodes.values():
@@ -80,8 +84,10 @@ class _Fuser:
 
     def run(self) -> Schedule:
         made: dict[str, int] = {}  # value -> position of the step that makes it
-        for node in self.graph.steps:
-            if node.op in self.aliases:
+        for node in self.graph.nodes.values():
+            if node.name in self.late:
+                made[node.name] = len(self.schedule.steps) - 1
+            if node.op in (*LEAVES, *self.aliases):
                 continue
             host = self._host(node, made) if node.op == "map" else None
             if host is None:
@@ -97,7 +103,7 @@ class _Fuser:
         inputs = self._memory(node)
         for source in dict.fromkeys(inputs):
             position = made.get(source)
-            if position is None:
+            if position is None or source in self.late:
                 continue
             step = self.schedule.steps[position]
             if step.output != source or not self._can_carry(step.node):

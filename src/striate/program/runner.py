@@ -38,7 +38,7 @@ CALL_WORDS = 3  # function, word of the first argument, arguments
 ARGUMENT_WORDS = 6  # base, constant, a sample of the batch, a group, a part; at most
 BASE_WORDS = 3  # address, bytes a thread, bytes a step
 MOST_ARGUMENTS = 28
-MOST_BASES = 64
+MOST_BASES = 2048
 NO_LIMIT = 2**62
 
 
