@@ -390,7 +390,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("local_response_norm", {**RESPONSE, "size": 0}, r"size expected a whole number of at least 1"),
     ("batch_norm", {**NORM, "eps": -1.0}, r"eps expected a number of at least 0; got -1.0"),
     ("batch_norm", {**NORM, "momentum": 1.5}, r"momentum expected from 0 to 1; got 1.5"),
-    ("batch_norm", {**NORM, "momentum": None}, r"momentum expected a finite number; got None"),
+    ("batch_norm", {**NORM, "momentum": "a"}, r"momentum expected a finite number; got 'a'"),
     ("adaptive_avg_pool2d", {"output": [0, 1]}, r"output: expected at least 1; got \[0, 1\]"),
     ("dropout", {"p": 1.0, "site": 0}, r"p expected a number from 0 to below 1; got 1.0"),
     ("reshape", {"shape": [-1, -1]}, r"at most one -1; got \[-1, -1\]"),

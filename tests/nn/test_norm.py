@@ -186,8 +186,10 @@ def test_buffers_of_ones_own():
     assert module.state_dict()["scale"].tolist() == [5]
     del module.scale
     assert list(module.state_dict()) == ["count"]
-    with pytest.raises(OptionError, match="expected persistent=True; got persistent=False for 'a'"):
-        module.register_buffer("a", [1.0], persistent=False)
+    module.register_buffer("a", [1.0], persistent=False)
+    assert list(module.state_dict()) == ["count"] and "a" in dict(module.named_buffers())
+    module.a = [2.0]
+    assert list(module.state_dict()) == ["count"] and list(module.arrays()) == ["count", "a"]
     with pytest.raises(OptionError, match="expected a name that is free; got 'forward'"):
         module.register_buffer("forward", [1.0])
     with pytest.raises(OptionError, match=r"no buffer 'cout'. Did you mean 'count'\?"):

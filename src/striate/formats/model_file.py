@@ -73,7 +73,7 @@ def save(
         "description": net.description if isinstance(net, GraphModule) else repr(net),
         "notes": _notes_of(net) if notes is None else dict(notes),
     }
-    save_tensors(path, net.state_dict(), {"format": "pt", _KEY: _text(description)})
+    save_tensors(path, net.arrays(), {"format": "pt", _KEY: _text(description)})
 
 
 def _notes_of(net: Module) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class BatchNorm(Operation):
     """`y[n,c,i,j] = (x[n,c,i,j] − mean[c])/√(var[c] + eps) · w[c] + b[c]`.
 
     Inputs: x (n, channels, …) with none to three axes of space; w, b, mean and var (channels,).
-    Output: as x. `momentum` tells how training keeps the running statistics mean and var.
+    Output: as x. `momentum` tells how training keeps the running statistics mean and var; None is
+    their mean over all batches. An attribute `fixed` lists those of w and b that are constants.
 
     Source: Ioffe & Szegedy, Batch Normalization, arXiv:1502.03167.
 
@@ -58,10 +59,12 @@ class BatchNorm(Operation):
     attributes = ("eps", "momentum")
 
     def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
-        require_attributes(self.name, attributes, self.attributes)
+        more = ("fixed",) if "fixed" in attributes else ()
+        require_attributes(self.name, attributes, (*self.attributes, *more))
         names = self.argument_names(attributes, len(shapes))
         eps = number_attribute(self.name, attributes, "eps")
-        momentum = number_attribute(self.name, attributes, "momentum")
+        given = attributes["momentum"] is not None
+        momentum = number_attribute(self.name, attributes, "momentum") if given else 0.0
         if eps < 0:
             raise OptionError(f"{self.name}: eps expected a number of at least 0; got {eps!r}.")
         if not 0 <= momentum <= 1:
@@ -122,7 +125,13 @@ class BatchNormTraining(BatchNorm):
         return argument not in ("mean", "var")
 
     def running_statistics(
-        self, attributes: Attributes, x: ArrayLike, mean: ArrayLike, var: ArrayLike
+        self,
+        attributes: Attributes,
+        x: ArrayLike,
+        mean: ArrayLike,
+        var: ArrayLike,
+        *,
+        batches: int = 0,
     ) -> tuple[Array, Array]:
         """The running mean and variance after a batch.
 
@@ -130,13 +139,15 @@ class BatchNormTraining(BatchNorm):
         N − 1 below the line (or 1, where the batch has one number a channel).
 
         Args:
-            attributes: `momentum` counts.
+            attributes: `momentum` counts; None stands for 1/(batches + 1).
             x: (n, channels, …).
             mean, var: (channels,), the old ones.
+            batches: how many there were before.
         Returns:
             (mean, var), float64.
         """
-        values, momentum = np.asarray(x, np.float64), float(attributes["momentum"])
+        values, momentum = np.asarray(x, np.float64), attributes["momentum"]
+        momentum = 1 / (batches + 1) if momentum is None else float(momentum)
         over = (0, *range(2, values.ndim))
         count = max(values.size // max(values.shape[1], 1), 1)
         unbiased = values.var(axis=over) * (count / max(count - 1, 1))

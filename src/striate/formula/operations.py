@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from striate.errors import ModelError, suggest
+from striate.errors import ModelError, OptionError, suggest
 from striate.formula.activation import Map
 from striate.formula.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, FractionalMaxPool
 from striate.formula.broadcast import BroadcastMap, Tile
@@ -24,6 +24,13 @@ from striate.formula.conv import (
 from striate.formula.ctc import CtcLoss
 from striate.formula.einsum import Einsum
 from striate.formula.embedding import Embedding
+from striate.formula.group_norm import (
+    AdaptiveInstanceNorm,
+    GroupNorm,
+    LayerNorm,
+    RmsNorm,
+    StyledInstanceNorm,
+)
 from striate.formula.linear import Bilinear, Dense, Linear
 from striate.formula.local import (
     Local1d,
@@ -136,6 +143,11 @@ OPERATIONS: dict[str, Operation] = {
         BatchNorm(),
         BatchNormTraining(),
         LocalResponseNorm(),
+        LayerNorm(),
+        RmsNorm(),
+        GroupNorm(),
+        StyledInstanceNorm(),
+        AdaptiveInstanceNorm(),
         Map(),
         ChannelMap(),
         SoftmaxAlong(),
@@ -176,6 +188,32 @@ OPERATIONS: dict[str, Operation] = {
         Roll(),
     )
 }
+
+
+def register(operation: Operation) -> None:
+    """Make an operation of one's own known by its name: to graphs, programs and model files.
+
+    Registering the same class again replaces it.
+
+    Raises:
+        OptionError: the name is empty, has a colon, or is another operation's.
+
+    >>> from striate.formula.loss import MseLoss
+    >>> class Squares(MseLoss):
+    ...     name = "my_squares"
+    >>> register(Squares())
+    >>> find_operation("my_squares:dx").name
+    'my_squares:dx'
+    """
+    name, known = operation.name, OPERATIONS.get(operation.name)
+    same = known is not None and type(known).__qualname__ == type(operation).__qualname__
+    if not name or ":" in name or (known is not None and not same):
+        raise OptionError(
+            f"register: expected an operation with a name of its own, without a colon; got "
+            f"{name!r}."
+        )
+    OPERATIONS[name] = operation
+    find_operation.cache_clear()
 
 
 @cache

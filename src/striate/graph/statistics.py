@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 
+from striate.errors import OptionError
 from striate.graph.graph import Graph
 
 RUNNING, TRAINING = "batch_norm", "batch_norm_training"
@@ -16,7 +17,9 @@ _ARGUMENTS = slice(3, 5)  # mean and var
 
 
 def buffers(graph: Graph) -> tuple[str, ...]:
-    """The parameters that an optimiser leaves alone: the running statistics of batch norms.
+    """The parameters that an optimiser leaves alone: what batch norms read and do not learn.
+
+    Their running statistics, and scale and shift where these are constants.
 
     >>> from striate.graph.graph import Node
     >>> graph = Graph([Node("x", "input", shape=(2,))])
@@ -27,12 +30,26 @@ def buffers(graph: Graph) -> tuple[str, ...]:
     >>> buffers(graph)
     ('mean', 'var')
     """
-    norms = (node for node in graph.steps if node.op in (RUNNING, TRAINING))
-    return tuple(dict.fromkeys(name for node in norms for name in node.inputs[_ARGUMENTS]))
+    norms = [node for node in graph.steps if node.op in (RUNNING, TRAINING)]
+    found = [name for node in norms for name in node.inputs[_ARGUMENTS]]
+    for node in norms:
+        fixed = node.attributes.get("fixed", ())
+        found += [n for n, k in zip(node.inputs[1:3], ("w", "b"), strict=True) if k in fixed]
+    return tuple(dict.fromkeys(found))
 
 
 def with_batch_statistics(graph: Graph, names: Container[str] | None = None) -> Graph:
-    """The graph with each `batch_norm` (or those of these names) as `batch_norm_training`."""
+    """The graph with each `batch_norm` (or those of these names) as `batch_norm_training`.
+
+    Raises:
+        OptionError: a whole network is to be trained and a batch norm has momentum=None.
+    """
+    for node in graph.steps:
+        if names is None and node.op in (RUNNING, TRAINING) and node.attributes["momentum"] is None:
+            raise OptionError(
+                f"{node.name}: expected momentum to be a number where a program trains; got None, "
+                "the mean over all batches, which only plain calls keep. Give momentum=0.1, say."
+            )
     nodes = (
         replace(node, op=TRAINING)
         if node.op == RUNNING and (names is None or node.name in names)

@@ -61,6 +61,15 @@ from striate.nn.conv import (
     SeparableConv2d,
 )
 from striate.nn.graph_module import GraphModule
+from striate.nn.group_norm import (
+    AdaptiveInstanceNorm,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    RMSNorm,
+)
 from striate.nn.layout import Permute
 from striate.nn.linear import Linear
 from striate.nn.local import (
@@ -109,7 +118,13 @@ from striate.nn.loss_scalar import (
     SoftMarginLoss,
 )
 from striate.nn.module import Module
-from striate.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LocalResponseNorm
+from striate.nn.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    CrossMapLRN2d,
+    LocalResponseNorm,
+)
 from striate.nn.padding import (
     CenterCrop,
     CircularPad1d,
@@ -143,6 +158,7 @@ __all__ = [
     "SELU",
     "SQNL",
     "AdaptiveAvgPool2d",
+    "AdaptiveInstanceNorm",
     "Arctan",
     "Arsinh",
     "AvgPool2d",
@@ -169,6 +185,7 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
     "DiceLoss",
     "Dropout",
     "ELiSH",
@@ -176,6 +193,7 @@ __all__ = [
     "FocalCrossEntropyLoss",
     "GramMatrix",
     "GraphModule",
+    "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
@@ -184,9 +202,13 @@ __all__ = [
     "HingeLoss",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "JaccardLoss",
     "KLDivLoss",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
@@ -213,6 +235,7 @@ __all__ = [
     "Parameter",
     "Permute",
     "PoissonNLLLoss",
+    "RMSNorm",
     "RReLU",
     "ReLU",
     "ReLU6",

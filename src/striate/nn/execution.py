@@ -59,7 +59,8 @@ class Plan:
             self._inference = earlier._inference
         self._output = self.graph.nodes[self.graph.outputs[0]]
         draws = any(find_operation(node.op).draws for node in self.graph.steps)
-        self._in_training = draws or bool(self._by_batch)
+        by_batch = any(node.op == "batch_norm_training" for node in self.graph.steps)
+        self._in_training = draws or by_batch or bool(self._by_batch)
 
     @property
     def inference(self) -> Inference:
@@ -92,9 +93,10 @@ class Plan:
             elif node.op == "uniform":
                 shape = (len(arrays[0]), *node.shape)
                 values[node.name] = next_generator().random(shape, np.float32)
-            elif node.name in self._by_batch:
-                values[node.name] = normalize_batch(arrays, node.attributes)
-                count = self._by_batch[node.name]
+            elif node.name in self._by_batch or node.op == "batch_norm_training":
+                count = self._by_batch.get(node.name)
+                batches = 0 if count is None else int(count)
+                values[node.name] = normalize_batch(arrays, node.attributes, batches)
                 if count is not None:
                     count += 1
             else:
@@ -120,12 +122,15 @@ def drop(x: Float32, p: float) -> Float32:
     return dropped
 
 
-def normalize_batch(arrays: Sequence[Float32], attributes: Mapping[str, Any]) -> Float32:
+def normalize_batch(
+    arrays: Sequence[Float32], attributes: Mapping[str, Any], batches: int = 0
+) -> Float32:
     """Batch norm with the batch's statistics; it moves the running ones towards them.
 
     Args:
         arrays: x (n, channels, …), w, b, mean and var; the last two are changed in place.
         attributes: eps and momentum.
+        batches: how many there were before.
     """
     from striate.formula.norm import BatchNormTraining
 
@@ -133,7 +138,9 @@ def normalize_batch(arrays: Sequence[Float32], attributes: Mapping[str, Any]) ->
     found = operation.reference(attributes, arrays).astype(np.float32)
     x, _, _, *running = arrays
     for old, new in zip(
-        running, operation.running_statistics(attributes, x, *running), strict=True
+        running,
+        operation.running_statistics(attributes, x, *running, batches=batches),
+        strict=True,
     ):
         old[...] = new
     return found

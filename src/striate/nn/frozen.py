@@ -35,7 +35,7 @@ class Frozen:
         self._net = net
         self._programs: dict[Shape, tuple[Inference, MappingProxyType[str, Float32]]] = {}
         self._arrays: dict[str, Float32] = {
-            name: array.copy() for name, array in net.state_dict().items()
+            name: array.copy() for name, array in net.arrays().items()
         }
 
     def __call__(self, x: Any) -> Float32:

@@ -15,14 +15,9 @@ import numpy as np
 from striate.errors import OptionError, ShapeError
 from striate.formula.activation import map_attributes
 from striate.formula.expression import Expr, Operand
-from striate.nn.apply import T, Weight, apply, into, sample_shape
+from striate.nn.apply import T, Weight, apply, into
 from striate.nn.arguments import (
-    Sizes,
-    adaptive_size,
-    both_sides,
-    named_pair,
     probability,
-    unsupported,
 )
 from striate.nn.data_format import permute, transpose
 from striate.nn.elementwise import (
@@ -84,6 +79,13 @@ from striate.nn.functional_conv import (
     convolve2d,
     convolve3d,
 )
+from striate.nn.functional_group_norm import (
+    adain,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+)
 from striate.nn.functional_local import (
     local1d,
     local2d,
@@ -130,18 +132,71 @@ from striate.nn.functional_loss_scalar import (
 )
 from striate.nn.functional_norm import batch_norm, local_response_norm
 from striate.nn.functional_pad import center_crop, crop, pad
+from striate.nn.functional_pool import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    gaussian_pool,
+    lp_pool,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    stochastic_pool,
+    sum_pool,
+)
+from striate.nn.functional_pool_fixed import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    channel_avg_pool,
+    channel_lp_pool,
+    channel_max_pool,
+    fractional_max_pool2d,
+    fractional_max_pool3d,
+    global_avg_pool,
+    global_lp_pool,
+    global_max_pool,
+    learned_pool,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+    region_pool,
+    spatial_pyramid_pool,
+)
+from striate.nn.functional_resize import (
+    channel_shuffle,
+    fold,
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+    unfold,
+)
 from striate.nn.parameter import Float32, as_float32
 from striate.nn.symbol import SymbolicTensor
 from striate.nn.trace import find_tracer
 from striate.nn.untraceable import untraceable
 
 __all__ = [
+    "adain",
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
     "add",
     "apl",
     "arctan",
     "arsinh",
+    "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -150,6 +205,10 @@ __all__ = [
     "cat",
     "celu",
     "center_crop",
+    "channel_avg_pool",
+    "channel_lp_pool",
+    "channel_max_pool",
+    "channel_shuffle",
     "concat",
     "content_loss",
     "conv1d",
@@ -171,9 +230,17 @@ __all__ = [
     "elu",
     "flatten",
     "focal_cross_entropy",
+    "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
+    "gaussian_pool",
     "gelu",
+    "global_avg_pool",
+    "global_lp_pool",
+    "global_max_pool",
     "glu",
     "gram_matrix",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -181,12 +248,16 @@ __all__ = [
     "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
+    "instance_norm",
+    "interpolate",
     "isrlu",
     "isru",
     "jaccard_loss",
     "kl_div",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
+    "learned_pool",
     "linear",
     "local1d",
     "local2d",
@@ -197,7 +268,16 @@ __all__ = [
     "local_transpose3d",
     "log_softmax",
     "logsigmoid",
+    "lp_pool",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "mul",
@@ -206,10 +286,14 @@ __all__ = [
     "nll_loss",
     "pad",
     "permute",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "poisson_nll_loss",
     "prelu",
+    "region_pool",
     "relu",
     "relu6",
+    "rms_norm",
     "rrelu",
     "scalar",
     "scalar_loss",
@@ -225,9 +309,12 @@ __all__ = [
     "softplus",
     "softshrink",
     "softsign",
+    "spatial_pyramid_pool",
     "sqnl",
     "srelu",
+    "stochastic_pool",
     "style_loss",
+    "sum_pool",
     "tanh",
     "tanhshrink",
     "threshold",
@@ -237,6 +324,7 @@ __all__ = [
     "total_variation",
     "transpose",
     "tversky_loss",
+    "unfold",
 ]
 
 # ---- layers ----------------------------------------------------------------------------------
@@ -258,120 +346,6 @@ def linear(input: T, weight: Weight, bias: Weight | None = None) -> T:
     """
     inputs = (input, weight) if bias is None else (input, weight, bias)
     return cast(T, apply("linear", inputs, {}, parameters=len(inputs) - 1))
-
-
-def max_pool2d(
-    input: T,
-    kernel_size: Sizes,
-    stride: Sizes | None = None,
-    padding: Sizes = 0,
-    dilation: Sizes = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> T:
-    """The largest number of each window; the first of equals gets the gradient.
-
-    Args:
-        input: (n, channels, ih, iw).
-        kernel_size: one number or (vertical, horizontal).
-        stride: likewise; the kernel size where None.
-        padding: −∞ on each side, at most half of the kernel.
-        dilation: pixels between the taps.
-        ceil_mode: round the number of windows up, as long as the last one starts in the image or
-            the padding before it; the rest of it reads −∞.
-    Returns:
-        (n, channels, oh, ow).
-
-    >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).ravel()
-    array([ 5.,  7., 13., 15.], dtype=float32)
-    """
-    where = "max_pool2d"
-    unsupported(where, "return_indices", return_indices, "Leave it out.")
-    attributes = _window(where, kernel_size, stride, padding)
-    attributes["dilation"] = list(named_pair(dilation, where, "dilation"))
-    if ceil_mode:
-        attributes["padding"] = _rounded_up(attributes, sample_shape(input, where)[1:])
-    return cast(T, apply(where, (input,), attributes))
-
-
-def avg_pool2d(
-    input: T,
-    kernel_size: Sizes,
-    stride: Sizes | None = None,
-    padding: Sizes = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> T:
-    """The mean of each window.
-
-    Args:
-        input: (n, channels, ih, iw).
-        kernel_size: one number or (vertical, horizontal).
-        stride: likewise; the kernel size where None.
-        padding: zeros on each side, at most half of the kernel.
-        count_include_pad: divide by the whole window, or only by what lies inside the image.
-    Returns:
-        (n, channels, oh, ow).
-
-    >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).ravel()
-    array([ 2.5,  4.5, 10.5, 12.5], dtype=float32)
-    """
-    where = "avg_pool2d"
-    unsupported(where, "ceil_mode", ceil_mode, "Pad the input so that the windows fit.")
-    unsupported(
-        where, "divisor_override", divisor_override, "Multiply the result by a number instead."
-    )
-    attributes = _window(where, kernel_size, stride, padding)
-    attributes["count_include_pad"] = bool(count_include_pad)
-    return cast(T, apply(where, (input,), attributes))
-
-
-def _rounded_up(attributes: dict[str, Any], image: Sequence[int]) -> list[list[int]]:
-    """The padding with which the windows cover the whole image, as torch's ceil_mode counts."""
-    padding = []
-    for k, size in enumerate(image):
-        kernel, stride = attributes["kernel"][k], attributes["stride"][k]
-        before, after = attributes["padding"][k]
-        reach = attributes["dilation"][k] * (kernel - 1) + 1
-        last = -(-(size + before + after - reach) // stride) * stride  # where it starts
-        if last >= size + before:
-            last -= stride
-        padding.append([before, max(after, last + reach - size - before)])
-    return padding
-
-
-def adaptive_avg_pool2d(input: T, output_size: int | Sequence[int | None] | None) -> T:
-    """The mean of each of oh × ow windows that together cover the image.
-
-    Window i reaches from row `⌊i·ih/oh⌋` to before row `⌈(i+1)·ih/oh⌉`.
-
-    Args:
-        input: (n, channels, ih, iw).
-        output_size: (oh, ow), or one number for both; None keeps the image's size.
-    Returns:
-        (n, channels, oh, ow).
-
-    >>> adaptive_avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 1)
-    array([[[[7.5]]]], dtype=float32)
-    """
-    where = "adaptive_avg_pool2d"
-    shape = sample_shape(input, where)
-    if len(shape) != 3:
-        raise ShapeError(
-            f"{where}: expected images (n, channels, h, w); got {len(shape)} axes besides the "
-            f"batch, {shape}."
-        )
-    sizes = adaptive_size(output_size, where)
-    output = [k if given is None else given for given, k in zip(sizes, shape[1:], strict=True)]
-    return cast(T, apply(where, (input,), {"output": output}))
-
-
-def _window(where: str, kernel_size: Sizes, stride: Sizes | None, padding: Sizes) -> dict[str, Any]:
-    kernel = named_pair(kernel_size, where, "kernel_size")
-    steps = kernel if stride is None else named_pair(stride, where, "stride")
-    sides = both_sides(named_pair(padding, where, "padding", 0))
-    return {"kernel": list(kernel), "stride": list(steps), "padding": sides}
 
 
 # ---- elementwise -----------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Normalisation in `striate.nn.functional`: by the statistics of channels, and by neighbours."""
+"""Normalisation in `striate.nn.functional` by the statistics of the batch, and by neighbours.
+
+That of each sample by itself is in `functional_group_norm`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def batch_norm(
     weight: Weight | None = None,
     bias: Weight | None = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | None = 0.1,
     eps: float = 1e-5,
 ) -> T:
     """Normalise each channel by its mean and variance, then scale and shift it.
@@ -37,7 +40,7 @@ def batch_norm(
         bias: (channels,), or None for 0.
         training: whether mean and variance are those of the batch; the running ones then move
             towards them by the share `momentum` (the variance unbiased), in place.
-        momentum: from 0 to 1.
+        momentum: from 0 to 1; in a network also None, the mean over all batches so far.
         eps: added to the variance.
     Returns:
         As the input.
@@ -50,7 +53,9 @@ def batch_norm(
     array([[-1.],
            [ 1.]], dtype=float32)
     """
-    attributes = {"eps": _number(eps, "eps"), "momentum": _number(momentum, "momentum")}
+    cumulative = momentum is None and isinstance(input, SymbolicTensor)
+    share = None if cumulative else _number(momentum, "momentum")
+    attributes = {"eps": _number(eps, "eps"), "momentum": share}
     if isinstance(input, SymbolicTensor):
         return cast(
             T, _trace(input, [weight, bias, running_mean, running_var], attributes, training)
@@ -104,9 +109,7 @@ def local_response_norm(
     return cast(T, apply(where, (input,), attributes))
 
 
-def _trace(
-    x: SymbolicTensor, given: list[Any], attributes: dict[str, float], training: bool
-) -> Any:
+def _trace(x: SymbolicTensor, given: list[Any], attributes: dict[str, Any], training: bool) -> Any:
     missing = [
         name
         for name, value in zip(
@@ -120,10 +123,17 @@ def _trace(
             f"for {', '.join(missing)}",
             "Use the layer nn.BatchNorm2d, which has them all.",
         )
+    attributes = attributes | fixed_of(*given[:2])
     result = x._tracer.apply("batch_norm", (x, *given), attributes, "batch_norm")
     if training:
         x._tracer.use_batch_statistics(result)
     return result
+
+
+def fixed_of(weight: Any, bias: Any) -> dict[str, list[str]]:
+    """The attribute that says which of scale and shift are buffers, and so are not learned."""
+    fixed = [n for n, k in (("w", weight), ("b", bias)) if isinstance(k, np.ndarray)]
+    return {"fixed": fixed} if fixed else {}
 
 
 def _vector(value: Any, channels: int, default: float) -> Float32:

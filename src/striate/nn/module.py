@@ -68,6 +68,7 @@ class Module:
     _parameters: dict[str, Parameter | None]
     _modules: dict[str, Module | None]
     _buffers: dict[str, Array | None]
+    _transient: set[str]  # the buffers that are no part of the state dict
 
     def __init__(self) -> None:
         for name, value in (
@@ -75,6 +76,7 @@ class Module:
             ("_parameters", {}),
             ("_modules", {}),
             ("_buffers", {}),
+            ("_transient", set()),
             ("_plans", OrderedDict()),
             ("_ready", None),
             ("_last_shape", None),
@@ -100,7 +102,7 @@ class Module:
         elif isinstance(value, Module):
             self.add_module(name, value)
         elif name in self.__dict__.get("_buffers", {}):
-            self.register_buffer(name, value)
+            self.register_buffer(name, value, name not in self._transient)
         else:
             self._set_other(name, value)
         _Structure.version = next(_changes)
@@ -154,15 +156,11 @@ class Module:
         Args:
             name: the attribute that it becomes.
             tensor: numbers; kept as float32, whole numbers as int64.
-            persistent: only True: it is part of the state dict.
+            persistent: whether it is part of the state dict.
         """
-        if not persistent:
-            raise OptionError(
-                f"register_buffer: expected persistent=True; got persistent={persistent!r} for "
-                f"{name!r}. Every buffer is part of the state dict: leave persistent out."
-            )
         array = None if tensor is None else _buffer(tensor, f"register_buffer: {name}")
         self._register("_buffers", name, array)
+        (self._transient.discard if persistent else self._transient.add)(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a module under a name; its parameters become part of this one's."""
@@ -302,9 +300,12 @@ class Module:
         The arrays are the network's own storage: change one and the network changes. Copy them
         to keep them. What is shared stands under each of its names.
         """
-        kinds = ("_parameters", "_buffers")
-        found = self._named(kinds, "", recurse=True, remove_duplicate=False)
-        return {name: k.data if isinstance(k, Parameter) else k for name, k in found}
+        transient = {
+            f"{path}.{name}" if path else name
+            for path, module in self.named_modules(remove_duplicate=False)
+            for name in module._transient
+        }
+        return {name: array for name, array in self.arrays().items() if name not in transient}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True
@@ -347,8 +348,13 @@ class Module:
 
     def graph_arrays(self, graph: Graph) -> dict[str, Float32]:
         """The live arrays of the parameters and buffers that a graph of this network reads."""
-        known = self.state_dict()
+        known = self.arrays()
         return {node.name: known[node.name] for node in graph.parameters}
+
+    def arrays(self) -> dict[str, Array]:
+        """The live arrays of all parameters and buffers, those outside the state dict included."""
+        found = self._named(("_parameters", "_buffers"), "", recurse=True, remove_duplicate=False)
+        return {name: k.data if isinstance(k, Parameter) else k for name, k in found}
 
     def train(self: M, mode: bool = True) -> M:
         """Set training mode here and below, also for a plain call.

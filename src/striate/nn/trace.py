@@ -21,6 +21,7 @@ from striate.nn.untraceable import boundaries, line_of, untraceable
 INPUT = "input"
 BATCH_COUNT = "num_batches_tracked"
 _STATISTICS = slice(3, 5)  # the inputs of a batch norm that are buffers
+_NORMS = ("batch_norm", "batch_norm_training")
 
 
 class Traceable(Protocol):
@@ -130,7 +131,7 @@ class Tracer:
                 f"{stem}: expected a tensor of the forward being traced; got one kept from an "
                 "earlier call. Do not store tensors on the module between calls."
             )
-        statistics = inputs[_STATISTICS] if op == "batch_norm" else ()
+        statistics = [k for k in inputs[1:] if isinstance(k, np.ndarray)] if op in _NORMS else ()
         names = tuple(
             self._statistic(value, stem)
             if any(value is k for k in statistics)
@@ -201,7 +202,7 @@ class Tracer:
         return name
 
     def _statistic(self, value: Any, where: str) -> str:
-        """The name of a running statistic, which has to be a buffer."""
+        """The name of a running statistic or a constant, which has to be a buffer."""
         name = self._names.get(id(value))
         if name is None or not isinstance(value, np.ndarray) or value.dtype != np.float32:
             raise untraceable(
