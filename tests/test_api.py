@@ -18,6 +18,7 @@ PUBLIC = [
     "data",
     "errors",
     "explain",
+    "filters",
     "fit",
     "formats",
     "freeze",

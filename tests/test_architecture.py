@@ -21,7 +21,7 @@ FLOORS = [
     {"plot"},
     {"models"},
     {"train"},
-    {"inspect", "data", "optim", "formats", "measure"},
+    {"inspect", "data", "optim", "formats", "measure", "filters"},
     {"nn"},
     {"program"},
     {"kernels"},

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from striate.version import __version__
 
 if TYPE_CHECKING:
-    from striate import data, errors, formats, inspect, models, nn, optim, plot
+    from striate import data, errors, filters, formats, inspect, models, nn, optim, plot
     from striate.formats.model_file import load, save
     from striate.graph.graph import Graph
     from striate.inspect.explain import explain
@@ -36,6 +36,7 @@ __all__ = [
     "data",
     "errors",
     "explain",
+    "filters",
     "fit",
     "formats",
     "freeze",
@@ -53,7 +54,7 @@ __all__ = [
     "summary",
 ]
 
-_MODULES = ("data", "errors", "formats", "inspect", "models", "nn", "optim", "plot")
+_MODULES = ("data", "errors", "filters", "formats", "inspect", "models", "nn", "optim", "plot")
 _HOMES = {
     "Graph": "striate.graph.graph",
     "explain": "striate.inspect.explain",
