@@ -53,6 +53,7 @@ from striate.formula.loss_scalar import ScalarLoss
 from striate.formula.norm import BatchNorm, BatchNormTraining, LocalResponseNorm
 from striate.formula.operation import Gradient, Operation
 from striate.formula.pad import Pad
+from striate.formula.own import IndexFormula
 from striate.formula.permute import Permute
 from striate.formula.pool import (
     AvgPool1d,
@@ -186,6 +187,7 @@ OPERATIONS: dict[str, Operation] = {
         Embedding(),
         Flip(),
         Roll(),
+        IndexFormula(),
     )
 }
 

@@ -230,6 +230,7 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "Operation",
     "OperationLoss",
     "PReLU",
     "Parameter",
