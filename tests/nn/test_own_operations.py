@@ -146,5 +146,5 @@ def test_damaged_formulas(damage: dict[str, Any]) -> None:
     for node in graph["nodes"]:
         if node["op"] == "formula":
             node["attributes"] |= damage
-    with pytest.raises((ModelError, OptionError), match="expected|damaged"):
+    with pytest.raises((ModelError, OptionError), match=r"expected|damaged"):
         st.Graph.from_json(graph)
