@@ -29,7 +29,7 @@ CASES: dict[str, Any] = {
     "rms norm": ("rms_norm", _layer(1), _of((3, 2, 7), (7,))),
     "rms norm without weight": ("rms_norm", _layer(2), _of((3, 2, 5))),
     "group norm": ("group_norm", _group(2), _of((2, 6, 3, 4), (6,), (6,))),
-    "group norm of vectors": ("group_norm", _group(3), _of((3, 6), (6,))),
+    "group norm of vectors": ("group_norm", _group(2, 0.3), _of((3, 8), (8,))),
     "group norm of one group": ("group_norm", _group(1), _of((2, 3, 5))),
     "instance norm": ("group_norm", _group(5), _of((2, 5, 4, 3), (5,), (5,))),
     "instance norm of volumes": ("group_norm", _group(2), _of((2, 2, 2, 3, 2))),

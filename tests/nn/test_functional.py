@@ -146,8 +146,8 @@ def test_losses_refuse_bad_targets():
     logits = np.zeros((2, 3))
     with pytest.raises(DataError, match="expected labels from 0 to 2; got 3 for sample 1"):
         F.cross_entropy(logits, np.array([0, 3]))
-    with pytest.raises(OptionError, match=r"target \(n,\) of whole numbers.*got shape=\(2, 3\)"):
-        F.cross_entropy(logits, logits)
+    with pytest.raises(OptionError, match=r"target \(n,\) of whole numbers.*got shape=\(2,\)"):
+        F.cross_entropy(logits, logits[:, 0])
     with pytest.raises(ShapeError, match="the same number of samples"):
         F.cross_entropy(logits, np.array([0]))
     with pytest.raises(ShapeError, match=r"one shape; got \(2, 3\) and \(3, 2\)"):
@@ -181,9 +181,6 @@ UNSUPPORTED = [
     (lambda: F.cat([IMAGE], dim=4), "an axis from -4 to 3; got dim=4"),
     (lambda: F.flatten(IMAGE, 2, 1), "expected start_dim <= end_dim"),
     (lambda: F.add(IMAGE, IMAGE[:, :, 1:]), "map: "),
-    (lambda: F.cross_entropy(np.zeros((1, 2)), [0], weight=np.ones(2)), "Every class weighs 1"),
-    (lambda: F.cross_entropy(np.zeros((1, 2)), [0], label_smoothing=0.1), "Leave it at 0"),
-    (lambda: F.cross_entropy(np.zeros((1, 2)), [0], ignore_index=0), "Leave such samples out"),
     (lambda: nn.CrossEntropyLoss(reduction="max"), "CrossEntropyLoss: expected reduction"),
 ]
 

@@ -193,12 +193,12 @@ class Alignments:
         rows, times = np.arange(len(self.x))[:, None], np.arange(self.x.shape[1])
         for k in range(self.states.shape[1]):
             np.subtract.at(found, (rows, times, self.states[:, k : k + 1]), share[:, :, k].T)
-        return found if self.weight is None else found * self.weight[:, None, None]
+        return np.asarray(found if self.weight is None else found * self.weight[:, None, None])
 
 
 def _emissions(x: Array, states: Int64) -> Array:
     """x of each state's class at each time: (time, n, states)."""
-    return np.take_along_axis(x, states[:, None, :], axis=2).transpose(1, 0, 2)
+    return np.asarray(np.take_along_axis(x, states[:, None, :], axis=2).transpose(1, 0, 2))
 
 
 def _three(a: Array, skips: NDArray[np.bool_], side: int) -> Array:

@@ -42,15 +42,20 @@ def places_of(shape: Shape) -> tuple[Index, ...]:
     return axes(" ".join(f"d{k}" for k in range(len(shape) - 1)))
 
 
+def spot(*parts: Index) -> tuple[Index, ...]:
+    """An index of several axes, for where some of them come in a tuple."""
+    return parts
+
+
 def log_normaliser(x: Tensor, at: tuple[Index, ...]) -> Expr:
     """`log Σ_k e^x[n,k,…]`, with the largest taken off first."""
-    top = Max((_M,), x[(_N, _M, *at)])
-    return log(Sum((_K,), exp(x[(_N, _K, *at)] - top))) + top
+    top = Max((_M,), x[spot(_N, _M, *at)])
+    return log(Sum((_K,), exp(x[spot(_N, _K, *at)] - top))) + top
 
 
 def is_class(at: tuple[Index, ...], axis: Index) -> Expr:
     """Whether the label at a place is the class that `axis` stands at."""
-    return equal(Tensor("t")[(_N, *at)], Tensor("class")[axis])
+    return equal(Tensor("t")[spot(_N, *at)], Tensor("class")[axis])
 
 
 class _Labelled(Loss):
@@ -61,7 +66,7 @@ class _Labelled(Loss):
     """
 
     labels = True
-    attributes = ("weight", "ignore_index")
+    attributes: tuple[str, ...] = ("weight", "ignore_index")
     weighted_mean = True
     """Whether a mean divides by the weights of the labels, and not by their number."""
 
@@ -142,7 +147,7 @@ class NllLoss(_Labelled):
     name = "nll_loss"
 
     def place(self, attributes: Attributes, classes: int, at: tuple[Index, ...]) -> Expr:
-        value = Tensor("w")[_C] * Tensor("x")[(_N, _C, *at)]
+        value = Tensor("w")[_C] * Tensor("x")[spot(_N, _C, *at)]
         return -Sum((_C,), where(is_class(at, _C), value, 0))
 
 
@@ -168,7 +173,7 @@ class WeightedCrossEntropy(_Labelled):
 
     def place(self, attributes: Attributes, classes: int, at: tuple[Index, ...]) -> Expr:
         x, hit, share = Tensor("x"), is_class(at, _C), smoothing(self.name, attributes)
-        weight, value = Tensor("w")[_C], x[(_N, _C, *at)]
+        weight, value = Tensor("w")[_C], x[spot(_N, _C, *at)]
         normaliser = log_normaliser(x, at)
         right = normaliser * Sum((_C,), where(hit, weight, 0)) - Sum(
             (_C,), where(hit, weight * value, 0)
@@ -181,9 +186,9 @@ class WeightedCrossEntropy(_Labelled):
             counts = Sum((_C,), where(hit, Tensor("counted")[_C], 0))
         else:
             # every label that is a class counts; any other is the ignored one
-            counts = where(Tensor("t")[(_N, *at)] > -0.5, 1, 0)
+            counts = where(Tensor("t")[spot(_N, *at)] > -0.5, 1, 0)
             if int(attributes["ignore_index"]) >= 0:
-                counts = where(Tensor("t")[(_N, *at)] < classes - 0.5, 1, 0)
+                counts = where(Tensor("t")[spot(_N, *at)] < classes - 0.5, 1, 0)
         return (1 - share) * right + (share / classes) * counts * every
 
 
@@ -211,13 +216,13 @@ class SoftCrossEntropy(Loss):
     def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
         shape, x = tuple(shapes[0]), Tensor("x")
         at, share = places_of(shape[1:]), smoothing(self.name, attributes)
-        wanted = Tensor("t")[(_N, _C, *at)] * (1 - share) + share / shape[1]
+        wanted = Tensor("t")[spot(_N, _C, *at)] * (1 - share) + share / shape[1]
         constants = {}
         if attributes["weight"] is not None:
             constants["w"] = np.asarray(attributes["weight"], np.float64)
             wanted = Tensor("w")[_C] * wanted
         normaliser = log_normaliser(x, at)
-        body = normaliser * Sum((_C,), wanted) - Sum((_C,), wanted * x[(_N, _C, *at)])
+        body = normaliser * Sum((_C,), wanted) - Sum((_C,), wanted * x[spot(_N, _C, *at)])
         body = (Sum(at, body) if at else body) / math.prod(shape[2:])
         tensors = {"x": shape, "t": shape}
         return Formula((_N,), body, _sizes(shape, at), tensors, constants=constants)
@@ -248,7 +253,7 @@ class FocalCrossEntropy(_Labelled):
     def place(self, attributes: Attributes, classes: int, at: tuple[Index, ...]) -> Expr:
         x, hit = Tensor("x"), is_class(at, _C)
         weight = Sum((_C,), where(hit, Tensor("w")[_C], 0))
-        right = Sum((_C,), where(hit, x[(_N, _C, *at)], 0))
+        right = Sum((_C,), where(hit, x[spot(_N, _C, *at)], 0))
         value = log_normaliser(x, at) - right
         gamma = float(attributes["gamma"])
         # 1 − p is 0 up to rounding where the prediction is sure; a root of that has no slope

@@ -17,7 +17,6 @@ from striate.formula.expression import (
     Sum,
     Tensor,
     axes,
-    equal,
     exp,
     power,
     sigmoid,
@@ -25,6 +24,7 @@ from striate.formula.expression import (
 )
 from striate.formula.formula import Formula
 from striate.formula.loss import Loss, require_labels
+from striate.formula.loss_classes import is_class, places_of, spot
 from striate.formula.operation import (
     Attributes,
     Operation,
@@ -81,11 +81,12 @@ class OverlapLoss(Loss):
 
     def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
         x = tuple(shapes[0])
-        at = axes(" ".join(f"d{k}" for k in range(len(x) - 2)))
-        p, t = self._probability(attributes["activation"], at), Tensor("t")[(_N, _C, *at)]
+        at = places_of(x[1:])
+        p = self._probability(attributes["activation"], at)
+        t: Expr = Tensor("t")[spot(_N, _C, *at)]
         constants = {}
         if attributes["labels"]:
-            t = where(equal(Tensor("t")[(_N, *at)], Tensor("class")[_C]), 1, 0)
+            t = where(is_class(at, _C), 1, 0)
             constants["class"] = np.arange(float(x[1]))
         smooth = float(attributes["smooth"])
         over = at if attributes["per_class"] else (_C, *at)
@@ -107,13 +108,13 @@ class OverlapLoss(Loss):
 
     def _probability(self, activation: str, at: tuple[Index, ...]) -> Expr:
         x = Tensor("x")
-        value = x[(_N, _C, *at)]
+        value = x[spot(_N, _C, *at)]
         if activation == "none":
             return value
         if activation == "sigmoid":
             return sigmoid(value)
-        top = Max((_M,), x[(_N, _M, *at)])
-        return exp(value - top) / Sum((_K,), exp(x[(_N, _K, *at)] - top))
+        top = Max((_M,), x[spot(_N, _M, *at)])
+        return exp(value - top) / Sum((_K,), exp(x[spot(_N, _K, *at)] - top))
 
 
 class TotalVariation(Operation):
@@ -207,7 +208,7 @@ class StyleLoss(Loss):
 
 def gram(shape: Shape, channels: tuple[Index, Index], sizes: dict[str, int]) -> Expr:
     """One number of the Gram matrix of x (n, C, …); the sizes of new axes are added."""
-    at = axes(" ".join(f"d{k}" for k in range(len(shape) - 2)))
+    at = places_of(shape[1:])
     sizes.update({str(axis): size for axis, size in zip(at, shape[2:], strict=True)})
-    left, right = (Tensor("x")[(_N, axis, *at)] for axis in channels)
+    left, right = (Tensor("x")[spot(_N, axis, *at)] for axis in channels)
     return Sum(at, left * right) / math.prod(shape[1:])

@@ -86,6 +86,7 @@ class TrainingLoss:
         starts = np.arange(0, order.size, batch_size)
         if self.times is not None:
             return np.full(starts.size, self.times, np.float32)
+        totals: NDArray[Any]
         if self.plain:
             totals = np.minimum(order.size - starts, batch_size).astype(np.float32)
         else:

@@ -136,14 +136,6 @@ def plain_loss(where: str, what: str, weight: Any, size_average: Any, reduce: An
     unsupported(where, "reduce", reduce, "Write reduction='none'.")
 
 
-def plain_cross_entropy(where: str, ignore_index: int, label_smoothing: float) -> None:
-    """Refuse what torch's cross-entropy takes besides."""
-    if ignore_index != -100:
-        unsupported(where, "ignore_index", ignore_index, "Leave such samples out.")
-    if label_smoothing:
-        unsupported(where, "label_smoothing", label_smoothing, "Leave it at 0.")
-
-
 def check_kind(where: str, device: Any, dtype: Any) -> None:
     """Refuse any device but the CPU and any dtype but float32."""
     if device is not None and str(device) != "cpu":

@@ -15,6 +15,7 @@ from striate.nn.data_format import channels_are_last, image_sizes
 from striate.nn.functional_conv import Sliding, lay, padding_mode_of, slide, transposed_padding
 from striate.nn.module import Module
 from striate.nn.parameter import Parameter
+from striate.nn.symbol import SymbolicTensor
 
 _USUAL = {
     "padding_mode": "zeros",
@@ -295,6 +296,13 @@ class _ConvTranspose(TransposedLayer):
         self._set_transposed_layout(padding_mode, data_format)
         self._set_groups(groups)
         self._set_parameters(self._bank(), (self.out_channels,) if bias else None)
+
+    def __call__(self, x: Any, output_size: Sequence[int] | None = None) -> Any:
+        if output_size is None:
+            return super().__call__(x)
+        if isinstance(x, SymbolicTensor):
+            return super().__call__(x, output_size)
+        return self.forward(x, output_size)  # a size for this call only: no network is kept
 
     def forward(self, x: Any, output_size: Sequence[int] | None = None) -> Any:
         """`y` for x (n, in_channels, …).

@@ -6,7 +6,7 @@ computed in float64 and rounded to float32. It is no part of a network: `fit(los
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from striate.nn.trace import find_tracer
 from striate.nn.untraceable import untraceable
 
 Float64 = NDArray[np.float64]
+Weights = Array | Sequence[float] | None  # (classes,)
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -135,7 +136,7 @@ def by_place(
 def cross_entropy(
     input: Array,
     target: Array,
-    weight: Array | None = None,
+    weight: Weights = None,
     size_average: bool | None = None,
     ignore_index: int = -100,
     reduce: bool | None = None,
@@ -168,7 +169,8 @@ def cross_entropy(
     if labels.dtype.kind == "f" and labels.ndim > 1:
         return _soft(where, as_batch(input, where), labels, settings, reduction)
     labels = class_numbers(where, target)
-    if not label_smoothing and weight is None and ignore_index == -100 and labels.ndim == 1:
+    plain = not label_smoothing and weight is None and ignore_index == -100
+    if plain and labels.ndim == 1 and np.ndim(input) == 2 and not (labels == ignore_index).any():
         losses, shares = by_place(where, input, labels, {})
     else:
         settings["ignore_index"] = ignore_index
@@ -194,7 +196,7 @@ def _soft(
 def nll_loss(
     input: Array,
     target: Array,
-    weight: Array | None = None,
+    weight: Weights = None,
     size_average: bool | None = None,
     ignore_index: int = -100,
     reduce: bool | None = None,
@@ -223,7 +225,7 @@ def nll_loss(
 def focal_cross_entropy(
     input: Array,
     target: Array,
-    weight: Array | None = None,
+    weight: Weights = None,
     gamma: float = 2.0,
     ignore_index: int = -100,
     reduction: str = "mean",
@@ -258,7 +260,7 @@ def multi_margin_loss(
     target: Array,
     p: int = 1,
     margin: float = 1.0,
-    weight: Array | None = None,
+    weight: Weights = None,
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: str = "mean",

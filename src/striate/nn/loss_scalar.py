@@ -15,7 +15,7 @@ from striate.formula.expression import Expr, Operand
 from striate.graph.graph import Shape
 from striate.graph.losses import TrainingLoss
 from striate.nn import functional_loss_scalar as F
-from striate.nn.functional_loss import old_options
+from striate.nn.functional_loss import no_symbols, old_options
 from striate.nn.loss import Loss
 from striate.nn.parameter import as_float32
 
@@ -38,7 +38,7 @@ class _Elements(Loss):
         """The loss of a prediction (n, …) for a target of the same shape."""
         name = type(self).__name__
         expr, constants = self.expression()
-        F.no_symbols(name, input, target)
+        no_symbols(name, input, target)
         self.check(np.asarray(target))
         return F.scalar_value(name, expr, input, target, self.reduction, constants)
 

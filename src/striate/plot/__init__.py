@@ -8,7 +8,8 @@ Nothing here touches pyplot or its global state; computing what is drawn is the 
 from striate.plot.activations import feature_maps
 from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
+from striate.plot.scalars import scalar_functions
 from striate.plot.training import curves
 from striate.plot.weights import filters
 
-__all__ = ["confusion", "curves", "feature_maps", "filters", "mistakes", "save"]
+__all__ = ["confusion", "curves", "feature_maps", "filters", "mistakes", "save", "scalar_functions"]
