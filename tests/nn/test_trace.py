@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import striate as st
 from striate import nn
-from striate.errors import TraceError
+from striate.errors import OptionError, ShapeError, TraceError
 from striate.nn import functional as F
 from striate.nn import scalar
 
@@ -249,3 +250,49 @@ def test_module_list_in_forward():
     layers = nn.ModuleList([nn.Linear(2, 3), nn.Linear(3, 4)])
     net = net_of(forward, layers=layers, heads=nn.ModuleDict({"a": nn.Linear(4, 1)}))
     assert [name for name, _ in steps(net, (2,))] == ["layers.0", "layers.1", "heads.a"]
+
+
+class _Gated(nn.Module):
+    """Two inputs of different shapes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.fc = nn.Linear(4, 75)
+
+    def forward(self, x, y):
+        return F.relu(self.conv(x)) * self.fc(y).reshape(-1, 3, 5, 5)
+
+
+def test_a_network_with_two_inputs(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 2, 5, 5)), rng.normal(size=(3, 4))
+    net = _Gated()
+    expected = F.relu(net.conv(x)) * net.fc(y).reshape(-1, 3, 5, 5)
+    assert np.allclose(net(x, y), expected, atol=1e-6)
+    assert net(x[:0], y[:0]).shape == (0, 3, 5, 5)
+    assert np.allclose(st.freeze(net)(x, y), expected, atol=1e-6)
+    assert np.allclose(nn.Sequential(nn.Flatten())(net(x, y)).shape, (3, 75))
+    assert net.last_input_shape == ((2, 5, 5), (4,))
+    graph = net.to_graph([(2, 5, 5), (4,)])
+    assert [node.name for node in graph.inputs] == ["input", "input_1"]
+    st.save(net, tmp_path / "two.safetensors")
+    loaded = st.load(tmp_path / "two.safetensors")
+    assert loaded.input_shape == ((2, 5, 5), (4,))
+    assert np.array_equal(loaded(x, y), net(x, y))
+    net.train()
+    assert np.allclose(net(x, y), expected, atol=1e-6)
+
+
+def test_a_wrong_number_of_inputs():
+    net, x = _Gated(), np.zeros((3, 2, 5, 5))
+    with pytest.raises(OptionError, match=r"_Gated: .* argument of forward\(x, y\); got 1"):
+        net(x)
+    with pytest.raises(OptionError, match=r"argument of forward\(x, y\); got 1"):
+        st.summary(net, (2, 5, 5))
+    with pytest.raises(
+        ShapeError, match=r"same number of samples; got shapes \(3, 2, 5, 5\), \(2,"
+    ):
+        net(x, np.zeros((2, 4)))
+    with pytest.raises(OptionError, match=r"argument of forward\(x, y\); got 1"):
+        st.fit(net, (np.zeros((4, 2, 5, 5), np.float32), np.zeros(4, np.int64)), epochs=1)

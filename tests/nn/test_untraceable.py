@@ -323,6 +323,9 @@ def test_index_outside_the_shape():
         Indexes((every, 0, 0))(np.zeros((2, 4)))
 
 
-def test_two_inputs_are_refused():
-    with pytest.raises(OptionError, match="Identity: expected one array, a batch; got 2"):
-        nn.Identity()(np.zeros((2, 4)), np.zeros((2, 4)))
+def test_too_many_inputs_are_refused():
+    x = np.zeros((2, 4))
+    with pytest.raises(OptionError, match=r"Identity: .* argument of forward\(.*x\); got 2"):
+        nn.Identity()(x, x)
+    with pytest.raises(OptionError, match=r"Identity: expected arrays by position"):
+        nn.Identity()(x=x)

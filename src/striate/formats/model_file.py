@@ -91,8 +91,8 @@ def _text(description: dict[str, Any]) -> str:
         ) from None
 
 
-def _shape_of(net: Module) -> tuple[int, ...]:
-    shape = net.last_input_shape
+def _shape_of(net: Module) -> tuple[Any, ...]:
+    shape: tuple[Any, ...] | None = net.last_input_shape
     if shape is None and isinstance(net, GraphModule):
         shape = net.input_shape
     if shape is None:

@@ -19,7 +19,7 @@ from striate.errors import ShapeError
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.nn.parameter import Array, Float32, as_float32
-from striate.nn.trace import INPUT, Traced
+from striate.nn.trace import Traced
 from striate.settings import next_generator
 
 if TYPE_CHECKING:
@@ -29,12 +29,10 @@ if TYPE_CHECKING:
 class Inference(Protocol):
     """What `program.build_inference` gives."""
 
-    def run(
-        self, x: Float32, parameters: Mapping[str, Float32], frozen: bool = False
-    ) -> Float32: ...
+    def run(self, x: Any, parameters: Mapping[str, Float32], frozen: bool = False) -> Float32: ...
 
     def values(
-        self, x: Float32, parameters: Mapping[str, Float32], names: list[str]
+        self, x: Any, parameters: Mapping[str, Float32], names: list[str]
     ) -> dict[str, Float32]: ...
 
 
@@ -50,7 +48,7 @@ class Plan:
     """A traced network with its program, built when it first runs."""
 
     def __init__(self, traced: Traced, earlier: Plan | None = None) -> None:
-        self.graph = traced.graph
+        self.traced, self.graph = traced, traced.graph
         # A Parameter keeps its array for life, so the arrays are looked up once.
         self._arrays: Mapping[str, Float32] = MappingProxyType(dict(traced.arrays))
         self._by_batch = traced.by_batch
@@ -72,19 +70,20 @@ class Plan:
         """The arrays of the parameters and buffers that the graph reads: live, not copies."""
         return self._arrays
 
-    def run(self, x: Float32) -> Float32:
-        """The network's output for a batch."""
-        if len(x) == 0:
+    def run(self, *inputs: Float32) -> Float32:
+        """The network's output for a batch of each input."""
+        if len(inputs[0]) == 0:
             return np.empty((0, *self._output.shape), np.float32)
         if self._output.op == "input":
-            return np.array(x)
+            return np.array(inputs[self.traced.inputs.index(self._output.name)])
         if self._in_training:
-            return self._run_in_training(x)
-        return self.inference.run(x, self.parameters())
+            return self._run_in_training(inputs)
+        return self.inference.run(inputs[0] if len(inputs) == 1 else inputs, self.parameters())
 
-    def _run_in_training(self, x: Float32) -> Float32:
+    def _run_in_training(self, inputs: Sequence[Float32]) -> Float32:
         """Node by node: an inference program drops nothing and keeps no statistics."""
-        values: dict[str, Float32] = {INPUT: x, **self.parameters()}
+        given = dict(zip(self.traced.inputs, inputs, strict=True))
+        values: dict[str, Float32] = {**given, **self.parameters()}
         for node in self.graph.steps:
             arrays = [values[name] for name in node.inputs]
             batched = [self.graph.nodes[name].batched for name in node.inputs]
@@ -177,24 +176,27 @@ def compute(
 
 
 class _Single:
-    """One operation as a graph of its own; natively where it has one batched input."""
+    """One operation as a graph of its own; natively, but for losses."""
 
     def __init__(self, graph: Graph, node: Node, batched: Sequence[bool]) -> None:
         self.graph, self.node, self.shape = graph, node, node.shape
-        self.native = sum(batched) == 1
+        self.batched = tuple(batched)
         self.operation: Operation = find_operation(node.op)
+        known = self.operation.has_formula or sum(batched) == 1 or node.op == "concat"
+        self.native = known and not self.operation.is_loss
         self._inference: Inference | None = None
 
     def run(self, arrays: Sequence[Array]) -> Float32:
-        if not self.native:  # programs have one input; several are computed in float64
+        if not self.native:  # losses are computed in float64
             exact = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
             return np.asarray(
                 self.operation.reference(self.node.attributes, exact), np.float32, "C"
             )
         if self._inference is None:
             self._inference = build(self.graph)
-        x, *rest = arrays
-        return self._inference.run(x, dict(zip(self.node.inputs[1:], rest, strict=True)))
+        named = dict(zip(self.node.inputs, arrays, strict=True))
+        inputs = tuple(named.pop(node.name) for node in self.graph.inputs)
+        return self._inference.run(inputs, named)
 
 
 @lru_cache(maxsize=64)

@@ -33,25 +33,27 @@ class Frozen:
 
     def __init__(self, net: Module) -> None:
         self._net = net
-        self._programs: dict[Shape, tuple[Inference, MappingProxyType[str, Float32]]] = {}
+        self._programs: dict[
+            tuple[Shape, ...], tuple[Inference, MappingProxyType[str, Float32]]
+        ] = {}
         self._arrays: dict[str, Float32] = {
             name: array.copy() for name, array in net.arrays().items()
         }
 
-    def __call__(self, x: Any) -> Float32:
-        """The output for a batch (n, …)."""
-        batch = as_batch(x, "freeze")
-        shape = batch.shape[1:]
-        if shape not in self._programs:
-            self._programs[shape] = self._build(shape)
-        program, arrays = self._programs[shape]
-        return program.run(batch, arrays, frozen=True)
+    def __call__(self, *inputs: Any) -> Float32:
+        """The output for a batch (n, …); of a network with several inputs for one of each."""
+        batches = tuple(as_batch(x, "freeze") for x in inputs)
+        shapes = tuple(x.shape[1:] for x in batches)
+        if shapes not in self._programs:
+            self._programs[shapes] = self._build(shapes)
+        program, arrays = self._programs[shapes]
+        return program.run(batches[0] if len(batches) == 1 else batches, arrays, frozen=True)
 
-    def _build(self, shape: Shape) -> tuple[Inference, MappingProxyType[str, Float32]]:
+    def _build(self, shapes: tuple[Shape, ...]) -> tuple[Inference, MappingProxyType[str, Float32]]:
         modes = [(m, m.training) for m in self._net.modules()]
         self._net.eval()
         try:
-            graph = trace(self._net, shape).graph
+            graph = trace(self._net, shapes).graph
         finally:
             for module, training in modes:
                 module.training = training

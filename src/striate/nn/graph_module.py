@@ -36,7 +36,7 @@ class GraphModule(Module):
     """A network from a graph and its parameters.
 
     Args:
-        graph: the network in evaluation mode, with one input and one output.
+        graph: the network in evaluation mode, with inputs and one output.
         parameters: state-dict name -> array, or Parameter to share it; all that the graph reads
             and that is no buffer.
         training_graph: the network in training mode where it differs (dropout), or None.
@@ -116,9 +116,9 @@ class GraphModule(Module):
             module._buffers[leaf] = value
 
     def _check(self, graph: Graph) -> None:
-        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        if not graph.inputs or len(graph.outputs) != 1:
             raise ModelError(
-                f"graph: expected one input and one output; got {len(graph.inputs)} and "
+                f"graph: expected inputs and one output; got {len(graph.inputs)} and "
                 f"{len(graph.outputs)}."
             )
         held = self.state_dict()
@@ -139,17 +139,25 @@ class GraphModule(Module):
         return found | dict(self.named_buffers(remove_duplicate=False))
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The per-sample shape that the graph was saved with."""
-        return self.graph.inputs[0].shape
+    def input_shape(self) -> tuple[Any, ...]:
+        """The per-sample shape that the graph was saved with; of several inputs their shapes."""
+        shapes = tuple(node.shape for node in self.graph.inputs)
+        return shapes[0] if len(shapes) == 1 else shapes
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, *inputs: Any) -> Any:
         """The graph's output, traced node by node."""
-        if not isinstance(x, SymbolicTensor):
-            return self(x)
         graph = self.training_graph if self.training else self.graph
+        if len(inputs) != len(graph.inputs):
+            raise OptionError(
+                f"GraphModule: expected {len(graph.inputs)} inputs, one of each shape in "
+                f"{[node.shape for node in graph.inputs]}; got {len(inputs)}."
+            )
+        x = inputs[0]
+        if not isinstance(x, SymbolicTensor):
+            return self(*inputs)
         held = self._held()
-        values: dict[str, Any] = {graph.inputs[0].name: x}
+        names = (node.name for node in graph.inputs)
+        values: dict[str, Any] = dict(zip(names, inputs, strict=True))
         for node in graph.nodes.values():
             if node.op == "parameter":
                 values[node.name] = held[node.name]

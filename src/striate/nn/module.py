@@ -19,11 +19,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from striate.errors import ModelError, OptionError, suggest
+from striate.errors import ModelError, OptionError, ShapeError, suggest
 from striate.graph.graph import Graph, Shape
 from striate.nn.execution import Inference, Plan, as_batch
 from striate.nn.parameter import Array, Float32, Parameter, as_float32
-from striate.nn.trace import BATCH_COUNT, find_tracer, sample_shape_of, trace
+from striate.nn.trace import BATCH_COUNT, find_tracer, sample_shapes_of, trace
 
 M = TypeVar("M", bound="Module")
 _MOST_PLANS = 16
@@ -379,6 +379,7 @@ class Module:
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute: a NumPy batch in gives a NumPy batch out; a traced tensor is traced.
 
+        A network whose forward takes several tensors is called with as many batches of one size.
         Arrays of whole numbers, booleans and float64 are converted to float32; nothing is scaled.
         The batch may have any size, 0 included.
 
@@ -390,33 +391,39 @@ class Module:
         tracer = None if plain else find_tracer(inputs, keywords)
         if tracer is not None:
             return tracer.call(self, inputs, keywords)
-        if len(inputs) != 1 or keywords:
-            count = len(inputs) + len(keywords)
+        where = type(self).__name__
+        if keywords or not inputs:
             raise OptionError(
-                f"{type(self).__name__}: expected one array, a batch; got {count} arguments. "
-                "A network has one input; join several along the channels."
+                f"{where}: expected arrays by position, a batch for each input of forward; got "
+                f"{len(inputs)} of them and keywords {list(keywords)}."
             )
-        x = as_batch(inputs[0], type(self).__name__)
-        return self._plan(x.shape[1:]).run(x)
+        batches = [as_batch(x, where) for x in inputs]
+        if len(batches) > 1 and len({len(x) for x in batches}) > 1:
+            raise ShapeError(
+                f"{where}: expected arrays with the same number of samples; got shapes "
+                f"{', '.join(str(x.shape) for x in batches)}."
+            )
+        return self._plan(tuple(x.shape[1:] for x in batches)).run(*batches)
 
-    def _plan(self, sample_shape: Shape) -> Plan:
-        """The traced network for a per-sample shape in the present mode."""
-        state = (_Structure.version, _Structure.modes, sample_shape)
+    def _plan(self, shapes: tuple[Shape, ...]) -> Plan:
+        """The traced network for a per-sample shape of each input, in the present mode."""
+        state = (_Structure.version, _Structure.modes, shapes)
         ready: tuple[Any, Plan] | None = self.__dict__["_ready"]
         if ready is not None and ready[0] == state:
             return ready[1]
-        plan = self._find_plan(sample_shape)
+        plan = self._find_plan(shapes)
         # After the trace: what forward itself assigns to the module must not outdate the plan.
-        state = (_Structure.version, _Structure.modes, sample_shape)
-        self.__dict__.update(_ready=(state, plan), _last_shape=sample_shape)
+        state = (_Structure.version, _Structure.modes, shapes)
+        last = shapes[0] if len(shapes) == 1 else shapes
+        self.__dict__.update(_ready=(state, plan), _last_shape=last)
         return plan
 
-    def _find_plan(self, sample_shape: Shape) -> Plan:
+    def _find_plan(self, shapes: tuple[Shape, ...]) -> Plan:
         plans: OrderedDict[Any, tuple[int, Plan]] = self.__dict__["_plans"]
-        key = (sample_shape, tuple(m.training for m in self.modules()))
+        key = (shapes, tuple(m.training for m in self.modules()))
         version, plan = plans.get(key, (-1, None))
         if plan is None or version != _Structure.version:
-            plan = Plan(trace(self, sample_shape), plan)
+            plan = Plan(trace(self, shapes), plan)
         plans[key] = (_Structure.version, plan)
         plans.move_to_end(key)
         while len(plans) > _MOST_PLANS:
@@ -427,18 +434,24 @@ class Module:
         """The network as a graph, traced in the present mode on samples of a shape.
 
         Args:
-            input_shape: of one sample, without the batch axis: (1, 28, 28).
+            input_shape: of one sample, without the batch axis: (1, 28, 28); for several inputs a
+                list of shapes.
         """
-        return self._plan(sample_shape_of(input_shape)).graph.copy()
+        return self.plan(input_shape).graph.copy()
+
+    def plan(self, input_shape: Any) -> Plan:
+        """The traced network with its program, for samples of a shape in the present mode."""
+        return self._plan(sample_shapes_of(input_shape))
 
     def program(self, input_shape: Any) -> Inference:
         """The built inference program for samples of a shape: what a call runs."""
-        return self._plan(sample_shape_of(input_shape)).inference
+        return self.plan(input_shape).inference
 
     @property
-    def last_input_shape(self) -> Shape | None:
-        """The per-sample shape that the network was last traced or called on."""
-        shape: Shape | None = self.__dict__["_last_shape"]
+    def last_input_shape(self) -> Shape | tuple[Shape, ...] | None:
+        """The per-sample shape that the network was last traced or called on; of several inputs
+        a tuple of shapes."""
+        shape: Shape | tuple[Shape, ...] | None = self.__dict__["_last_shape"]
         return shape
 
     # ---- text --------------------------------------------------------------------------------

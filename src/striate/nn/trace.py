@@ -6,6 +6,7 @@ A `Tracer` lives for one such call. It owns the growing graph, knows the path of
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -45,12 +46,14 @@ class Traced:
     Attributes:
         graph: the network.
         arrays: the live arrays of the parameters and buffers that the graph reads, by name.
+        inputs: the names of the graph's inputs, in the order of forward's arguments.
         by_batch: the batch norms that a plain call computes with the batch's statistics; for each
             the array that counts the batches, or None.
     """
 
     graph: Graph
     arrays: Mapping[str, Float32]
+    inputs: tuple[str, ...]
     by_batch: Mapping[str, Array | None]
 
 
@@ -70,12 +73,17 @@ class Tracer:
         self._sites = 0
         self._active = True
 
-    def run(self, root: Traceable, sample_shape: Shape) -> Traced:
-        """The graph of `root` on samples of this shape."""
-        self.graph.append(Node(INPUT, "input", shape=sample_shape))
-        symbol = SymbolicTensor(self, INPUT, sample_shape)
+    def run(self, root: Traceable, shapes: Sequence[Shape]) -> Traced:
+        """The graph of `root` on samples of these shapes, one for each input."""
+        _require_arguments(root, len(shapes))
+        symbols = []
+        for shape in shapes:
+            node = self.graph.append(Node(self.graph.unique(INPUT), "input", shape=shape))
+            symbols.append(SymbolicTensor(self, node.name, shape))
+        inputs = tuple(self.graph.nodes)
+        self._reserved |= set(inputs)
         try:
-            result = self.call(root, (symbol,), {})
+            result = self.call(root, tuple(symbols), {})
         except TypeError as error:
             if isinstance(error, TraceError) or "SymbolicTensor" not in str(error):
                 raise
@@ -89,7 +97,7 @@ class Tracer:
         graph = self.graph.pruned()
         used = {n.name: self.arrays[n.name] for n in graph.parameters}
         by_batch = {name: k for name, k in self.by_batch.items() if name in graph.nodes}
-        return Traced(graph, used, by_batch)
+        return Traced(graph, used, inputs, by_batch)
 
     def _output(self, root: Traceable, result: Any) -> str:
         if isinstance(result, SymbolicTensor) and result._tracer is self:
@@ -216,17 +224,45 @@ class Tracer:
 boundaries.add(Tracer.run.__code__)
 
 
+def _require_arguments(root: Traceable, count: int) -> None:
+    """Refuse a number of inputs that `forward` does not take."""
+    signature = inspect.signature(root.forward)
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        names = [
+            f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name
+            for p in signature.parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+        ]
+        raise OptionError(
+            f"{type(root).__name__}: expected an input for each argument of "
+            f"forward({', '.join(names)}); got {count}. Call it with as many arrays; where a shape "
+            "is asked for, give a list of shapes, one an input."
+        ) from None
+
+
 def trace(root: Traceable, sample_shape: Any) -> Traced:
     """The graph of a module on samples of a shape.
 
     Args:
         root: the module; its `forward` is called once.
-        sample_shape: (c, h, w), without the batch axis; or one number for (k,).
+        sample_shape: (c, h, w), without the batch axis; or one number for (k,); or for several
+            inputs a sequence of such shapes.
     Raises:
+        OptionError: forward takes another number of inputs.
         TraceError: forward does something that a graph cannot hold.
         ShapeError: the layers do not fit each other.
     """
-    return Tracer(root).run(root, sample_shape_of(sample_shape))
+    return Tracer(root).run(root, sample_shapes_of(sample_shape))
+
+
+def sample_shapes_of(given: Any) -> tuple[Shape, ...]:
+    """Per-sample shapes from one shape, or from a sequence of them."""
+    several = isinstance(given, Sequence) and len(given) > 0 and isinstance(given[0], Sequence)
+    if several and not isinstance(given, str):
+        return tuple(sample_shape_of(shape) for shape in given)
+    return (sample_shape_of(given),)
 
 
 def sample_shape_of(shape: Any) -> Shape:
