@@ -180,7 +180,7 @@ UNSUPPORTED = [
     (lambda: F.cat([IMAGE, IMAGE[:, :, 1:]], dim=1), "equal but for axis 1; got shapes"),
     (lambda: F.cat([IMAGE], dim=4), "an axis from -4 to 3; got dim=4"),
     (lambda: F.flatten(IMAGE, 2, 1), "expected start_dim <= end_dim"),
-    (lambda: F.add(IMAGE, IMAGE[:, :, 1:]), "map: "),
+    (lambda: F.add(IMAGE, IMAGE[:, :, 1:]), "add: expected shapes whose sizes are equal or 1"),
     (lambda: nn.CrossEntropyLoss(reduction="max"), "CrossEntropyLoss: expected reduction"),
 ]
 

@@ -66,6 +66,7 @@ from striate.formula.pool import (
 from striate.formula.random_numbers import Uniform
 from striate.formula.rbf import Rbf, Subsample
 from striate.formula.rearrange import ChannelShuffle, Fold, PixelShuffle, PixelUnshuffle, Unfold
+from striate.formula.recurrent import GruState, LstmOutput, LstmState
 from striate.formula.reduce import CumSum, LogSumExp, ReduceAxes
 from striate.formula.regions import LearnedPool, RegionPool
 from striate.formula.resize import Resize
@@ -185,6 +186,9 @@ OPERATIONS: dict[str, Operation] = {
         Rbf(),
         Subsample(),
         Embedding(),
+        LstmState(),
+        LstmOutput(),
+        GruState(),
         Flip(),
         Roll(),
         IndexFormula(),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from striate.errors import ShapeError
 from striate.formula.expression import Sum, Tensor, axes
 from striate.formula.formula import Formula
@@ -24,21 +26,29 @@ from striate.formula.operation import (
 class Rbf(Operation):
     """`y[n,o] = Σ_k (x[n,k] − w[o,k])²`: the squared distance to a prototype of each class.
 
-    Inputs: x (n, in_features); w (out_features, in_features). Output: (n, out_features); the class
-    with the smallest number is the answer.
+    Inputs: x (n, in_features); w (out_features, in_features), left out where the attribute
+    `prototypes` gives the same numbers, which are then not trained.
+    Output: (n, out_features); the class with the smallest number is the answer.
 
-    >>> Rbf().shape({}, [(84,), (10, 84)])
+    >>> Rbf().shape({"prototypes": None}, [(84,), (10, 84)])
     (10,)
     """
 
     name = "rbf"
     arguments = ("x", "w")
+    optional = 1
     parameters = ("w",)
+    attributes = ("prototypes",)
 
     def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
         require_attributes(self.name, attributes, self.attributes)
         self.argument_names(attributes, len(shapes))
-        x, w = tuple(shapes[0]), tuple(shapes[1])
+        if (attributes["prototypes"] is None) != (len(shapes) == 2):
+            raise ShapeError(
+                "rbf: expected either w or the attribute prototypes; got both or none."
+            )
+        x = tuple(shapes[0])
+        w = tuple(shapes[1]) if len(shapes) == 2 else np.shape(attributes["prototypes"])
         require_rank(self.name, "w", w, "out_features, in_features")
         if x != (w[1],):
             raise ShapeError(
@@ -49,8 +59,12 @@ class Rbf(Operation):
     def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
         n, o, k = axes("n o k")
         apart = Tensor("x")[n, k] - Tensor("w")[o, k]
-        tensors = {"x": tuple(shapes[0]), "w": tuple(shapes[1])}
-        return Formula.infer((n, o), Sum((k,), apart * apart), tensors)
+        body, x = Sum((k,), apart * apart), tuple(shapes[0])
+        if len(shapes) == 2:
+            return Formula.infer((n, o), body, {"x": x, "w": tuple(shapes[1])})
+        fixed = np.asarray(attributes["prototypes"], np.float64)
+        sizes = {"n": x[0], "o": len(fixed), "k": x[1]}
+        return Formula((n, o), body, sizes, {"x": x}, constants={"w": fixed})
 
 
 class Subsample(Operation):

@@ -49,6 +49,10 @@ from striate.nn.activation import (
     Threshold,
 )
 from striate.nn.activation_learned import APL, PReLU, Scalar, SReLU
+from striate.nn.capsule import (
+    Capsules,
+    PrimaryCapsules,
+)
 from striate.nn.container import ModuleDict, ModuleList, Sequential
 from striate.nn.conv import (
     Conv1d,
@@ -59,6 +63,17 @@ from striate.nn.conv import (
     ConvTranspose3d,
     SeparableConv1d,
     SeparableConv2d,
+)
+from striate.nn.dropout import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
+from striate.nn.embedding import (
+    Embedding,
 )
 from striate.nn.graph_module import GraphModule
 from striate.nn.group_norm import (
@@ -71,7 +86,10 @@ from striate.nn.group_norm import (
     RMSNorm,
 )
 from striate.nn.layout import Permute
-from striate.nn.linear import Linear
+from striate.nn.linear import (
+    Bilinear,
+    Linear,
+)
 from striate.nn.local import (
     LocallyConnected1d,
     LocallyConnected2d,
@@ -145,7 +163,25 @@ from striate.nn.padding import (
 )
 from striate.nn.parameter import Parameter
 from striate.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from striate.nn.structure import Dropout, Flatten, Identity
+from striate.nn.rbf import (
+    RBF,
+    CosineSimilarity,
+    PairwiseDistance,
+    Subsample,
+)
+from striate.nn.recurrent import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUCell,
+    LSTMCell,
+    RNNCell,
+)
+from striate.nn.structure import (
+    Flatten,
+    Identity,
+    Unflatten,
+)
 
 __all__ = [
     "APL",
@@ -153,12 +189,17 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
     "ISRLU",
     "ISRU",
+    "LSTM",
+    "RBF",
+    "RNN",
     "SELU",
     "SQNL",
     "AdaptiveAvgPool2d",
     "AdaptiveInstanceNorm",
+    "AlphaDropout",
     "Arctan",
     "Arsinh",
     "AvgPool2d",
@@ -168,8 +209,10 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Bilinear",
     "BinaryStep",
     "CTCLoss",
+    "Capsules",
     "CenterCrop",
     "CircularPad1d",
     "CircularPad2d",
@@ -184,13 +227,20 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "CrossMapLRN2d",
     "DiceLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "ELiSH",
+    "Embedding",
+    "FeatureAlphaDropout",
     "Flatten",
     "FocalCrossEntropyLoss",
+    "GRUCell",
     "GramMatrix",
     "GraphModule",
     "GroupNorm",
@@ -208,6 +258,7 @@ __all__ = [
     "JaccardLoss",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -233,10 +284,13 @@ __all__ = [
     "Operation",
     "OperationLoss",
     "PReLU",
+    "PairwiseDistance",
     "Parameter",
     "Permute",
     "PoissonNLLLoss",
+    "PrimaryCapsules",
     "RMSNorm",
+    "RNNCell",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -265,6 +319,7 @@ __all__ = [
     "Softshrink",
     "Softsign",
     "StyleLoss",
+    "Subsample",
     "Tanh",
     "Tanhshrink",
     "Threshold",
@@ -273,6 +328,7 @@ __all__ = [
     "TiledConv3d",
     "TotalVariation",
     "TverskyLoss",
+    "Unflatten",
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",

@@ -7,25 +7,7 @@ parameters: the layers do. Convolutions, normalisation and activations have file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
-
-import numpy as np
-
-from striate.errors import OptionError, ShapeError
-from striate.formula.activation import map_attributes
-from striate.formula.expression import Expr, Operand
-from striate.nn.apply import T, Weight, apply, into
-from striate.nn.arguments import (
-    probability,
-)
 from striate.nn.data_format import permute, transpose
-from striate.nn.elementwise import (
-    ADD,
-    MUL,
-    scalar_expression,
-)
-from striate.nn.execution import as_batch, drop
 from striate.nn.functional_activation import (
     arctan,
     arsinh,
@@ -68,6 +50,24 @@ from striate.nn.functional_activation_learned import (
     softmin,
     srelu,
 )
+from striate.nn.functional_arithmetic import (
+    add,
+    bmm,
+    div,
+    einsum,
+    matmul,
+    maximum,
+    minimum,
+    mul,
+    one_hot,
+    scalar,
+    sub,
+)
+from striate.nn.functional_capsule import (
+    capsule_lengths,
+    capsules,
+    squash,
+)
 from striate.nn.functional_conv import (
     conv1d,
     conv2d,
@@ -79,12 +79,29 @@ from striate.nn.functional_conv import (
     convolve2d,
     convolve3d,
 )
+from striate.nn.functional_dropout import (
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+)
 from striate.nn.functional_group_norm import (
     adain,
     group_norm,
     instance_norm,
     layer_norm,
     rms_norm,
+)
+from striate.nn.functional_linear import (
+    bilinear,
+    cosine_similarity,
+    embedding,
+    linear,
+    pairwise_distance,
+    rbf,
+    subsample,
 )
 from striate.nn.functional_local import (
     local1d,
@@ -169,6 +186,27 @@ from striate.nn.functional_pool_fixed import (
     region_pool,
     spatial_pyramid_pool,
 )
+from striate.nn.functional_reduce import (
+    amax,
+    amin,
+    argmax,
+    cumsum,
+    logsumexp,
+    mean,
+    norm,
+    prod,
+    std,
+    var,
+)
+from striate.nn.functional_reduce import (
+    max_ as max,
+)
+from striate.nn.functional_reduce import (
+    min_ as min,
+)
+from striate.nn.functional_reduce import (
+    sum_ as sum,
+)
 from striate.nn.functional_resize import (
     channel_shuffle,
     fold,
@@ -177,10 +215,22 @@ from striate.nn.functional_resize import (
     pixel_unshuffle,
     unfold,
 )
-from striate.nn.parameter import Float32, as_float32
-from striate.nn.symbol import SymbolicTensor
-from striate.nn.trace import find_tracer
-from striate.nn.untraceable import untraceable
+from striate.nn.functional_shape import (
+    cat,
+    chunk,
+    concat,
+    expand,
+    flatten,
+    flip,
+    repeat,
+    roll,
+    split,
+    squeeze,
+    stack,
+    tile,
+    unflatten,
+    unsqueeze,
+)
 
 __all__ = [
     "adain",
@@ -191,17 +241,25 @@ __all__ = [
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
     "add",
+    "alpha_dropout",
+    "amax",
+    "amin",
     "apl",
     "arctan",
+    "argmax",
     "arsinh",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
+    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "binary_step",
+    "bmm",
     "brelu",
+    "capsule_lengths",
+    "capsules",
     "cat",
     "celu",
     "center_crop",
@@ -209,6 +267,7 @@ __all__ = [
     "channel_lp_pool",
     "channel_max_pool",
     "channel_shuffle",
+    "chunk",
     "concat",
     "content_loss",
     "conv1d",
@@ -220,15 +279,26 @@ __all__ = [
     "convolve1d",
     "convolve2d",
     "convolve3d",
+    "cosine_similarity",
     "crop",
     "cross_entropy",
     "ctc_decode",
     "ctc_loss",
+    "cumsum",
     "dice_loss",
+    "div",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "einsum",
     "elish",
     "elu",
+    "embedding",
+    "expand",
+    "feature_alpha_dropout",
     "flatten",
+    "flip",
     "focal_cross_entropy",
     "fold",
     "fractional_max_pool2d",
@@ -268,32 +338,46 @@ __all__ = [
     "local_transpose3d",
     "log_softmax",
     "logsigmoid",
+    "logsumexp",
     "lp_pool",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
+    "matmul",
+    "max",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
     "mish",
     "mse_loss",
     "mul",
     "multi_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
+    "norm",
+    "one_hot",
     "pad",
+    "pairwise_distance",
     "permute",
     "pixel_shuffle",
     "pixel_unshuffle",
     "poisson_nll_loss",
     "prelu",
+    "prod",
+    "rbf",
     "region_pool",
     "relu",
     "relu6",
+    "repeat",
     "rms_norm",
+    "roll",
     "rrelu",
     "scalar",
     "scalar_loss",
@@ -310,158 +394,31 @@ __all__ = [
     "softshrink",
     "softsign",
     "spatial_pyramid_pool",
+    "split",
     "sqnl",
+    "squash",
+    "squeeze",
     "srelu",
+    "stack",
+    "std",
     "stochastic_pool",
     "style_loss",
+    "sub",
+    "subsample",
+    "sum",
     "sum_pool",
     "tanh",
     "tanhshrink",
     "threshold",
+    "tile",
     "tiled_conv1d",
     "tiled_conv2d",
     "tiled_conv3d",
     "total_variation",
     "transpose",
     "tversky_loss",
+    "unflatten",
     "unfold",
+    "unsqueeze",
+    "var",
 ]
-
-# ---- layers ----------------------------------------------------------------------------------
-
-
-def linear(input: T, weight: Weight, bias: Weight | None = None) -> T:
-    """`y[n,o] = bias[o] + Σ_k x[n,k]·weight[o,k]`.
-
-    Args:
-        input: (n, in_features).
-        weight: (out_features, in_features).
-        bias: (out_features,), or None.
-    Returns:
-        (n, out_features).
-
-    >>> linear(np.ones((2, 3)), np.ones((1, 3)), np.array([1.0]))
-    array([[4.],
-           [4.]], dtype=float32)
-    """
-    inputs = (input, weight) if bias is None else (input, weight, bias)
-    return cast(T, apply("linear", inputs, {}, parameters=len(inputs) - 1))
-
-
-# ---- elementwise -----------------------------------------------------------------------------
-
-
-def scalar(fn_or_expr: Callable[..., Operand] | Expr, *tensors: T) -> T:
-    """Your own formula of scalars, applied to each element of tensors of one shape.
-
-    Its gradient and its machine code follow from it.
-
-    Args:
-        fn_or_expr: a function of as many scalars as there are tensors, written with + - * / **
-            and the functions of `striate.nn.scalar`; or an expression of that many variables.
-        tensors: (n, …), all of one shape.
-    Returns:
-        (n, …).
-
-    >>> from striate.nn.scalar import where
-    >>> scalar(lambda x: where(x > 0, x, 0.1 * x), np.array([[-10.0, 2.0]]))
-    array([[-1.,  2.]], dtype=float32)
-    """
-    e, names = scalar_expression(fn_or_expr, len(tensors), "F.scalar")
-    return cast(T, apply("map", tensors, map_attributes(e, names), "scalar"))
-
-
-def add(input: T, other: T | float) -> T:
-    """`x + y` for tensors of one shape, or a tensor and a number."""
-    if isinstance(other, (int, float, np.number)):
-        return scalar(lambda x: x + float(other), input)
-    return cast(T, apply("map", (input, other), ADD, "add"))
-
-
-def mul(input: T, other: T | float) -> T:
-    """`x · y` for tensors of one shape, or a tensor and a number."""
-    if isinstance(other, (int, float, np.number)):
-        return scalar(lambda x: x * float(other), input)
-    return cast(T, apply("map", (input, other), MUL, "mul"))
-
-
-def dropout(input: T, p: float = 0.5, training: bool = True, inplace: bool = False) -> T:
-    """In training `x/(1 − p)` where a uniform number is ≥ p, else 0; otherwise x itself.
-
-    On arrays the numbers come from the library's generator (`striate.manual_seed`). In a traced
-    network that `fit` trains they depend on the seed, the step and the element only.
-
-    Source: Srivastava et al., Dropout, Journal of Machine Learning Research 15 (2014).
-    """
-    p = probability(p, "dropout")
-    if not training or p == 0:
-        return input
-    tracer = find_tracer(input)
-    if tracer is not None:
-        attributes = {"p": p, "site": tracer.dropout_site()}
-        return into(input, tracer.apply("dropout", (input,), attributes, "dropout"), inplace)
-    return into(input, drop(as_batch(input, "dropout"), p), inplace)
-
-
-# ---- shape -----------------------------------------------------------------------------------
-
-
-def flatten(input: T, start_dim: int = 0, end_dim: int = -1) -> T:
-    """Axes `start_dim` … `end_dim` as one; `flatten(x, 1)` keeps the batch.
-
-    >>> flatten(np.zeros((2, 3, 4)), 1).shape
-    (2, 12)
-    """
-    if isinstance(input, SymbolicTensor):
-        return input.flatten(start_dim, end_dim)
-    x = as_float32(input, "flatten")
-    first, last = _axis(start_dim, x.ndim, "flatten"), _axis(end_dim, x.ndim, "flatten")
-    if last < first:
-        raise ShapeError(
-            f"flatten: expected start_dim <= end_dim; got {start_dim} and {end_dim} "
-            f"for shape {x.shape}."
-        )
-    merged = int(np.prod(x.shape[first : last + 1], dtype=np.int64))
-    return x.reshape(*x.shape[:first], merged, *x.shape[last + 1 :])
-
-
-def _axis(dim: int, ndim: int, where: str) -> int:
-    if isinstance(dim, bool) or not hasattr(dim, "__index__") or not -ndim <= dim < ndim:
-        raise ShapeError(f"{where}: expected an axis from {-ndim} to {ndim - 1}; got dim={dim!r}.")
-    return int(dim) % ndim
-
-
-def cat(tensors: Sequence[T], dim: int = 0) -> T:
-    """Join tensors along an axis; `dim=1` joins channels. Also called `concat`.
-
-    Args:
-        tensors: equal in every other axis.
-        dim: the axis. A network cannot join along 0, the batch.
-
-    >>> cat([np.zeros((1, 2, 3, 3)), np.ones((1, 4, 3, 3))], dim=1).shape
-    (1, 6, 3, 3)
-    """
-    parts: list[Any] = list(tensors)
-    if not parts:
-        raise OptionError("cat: expected at least one tensor; got none.")
-    symbol = next((k for k in parts if isinstance(k, SymbolicTensor)), None)
-    if symbol is None:
-        return cast(T, _cat_arrays([as_float32(k, "cat") for k in parts], dim))
-    axis = symbol.axis(dim, "cat")
-    if axis == 0:
-        raise untraceable(
-            "joining along axis 0 would mix the batch with itself", "Write dim=1 for channels."
-        )
-    return cast(T, apply("concat", parts, {"axis": axis}, "cat"))
-
-
-concat = cat
-
-
-def _cat_arrays(arrays: list[Float32], dim: int) -> Float32:
-    axis = _axis(dim, max(1, arrays[0].ndim), "cat")
-    rest = {(a.ndim, a.shape[:axis], a.shape[axis + 1 :]) for a in arrays}
-    if len(rest) > 1:
-        shapes = ", ".join(str(a.shape) for a in arrays)
-        raise ShapeError(f"cat: expected arrays equal but for axis {axis}; got shapes {shapes}.")
-    return np.concatenate(arrays, axis=axis)

@@ -1,11 +1,12 @@
-"""Layers that move numbers or leave them: Flatten, Dropout, Identity."""
+"""Layers that move numbers or leave them: Flatten, Unflatten, Identity."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from striate.errors import OptionError
 from striate.nn import functional as F
-from striate.nn.arguments import probability
 from striate.nn.module import Module
 
 
@@ -33,27 +34,33 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
-class Dropout(Module):
-    """In training `x/(1 − p)` where a uniform number is ≥ p, else 0; in evaluation x itself.
+class Unflatten(Module):
+    """One axis as several, `unflattened_size`; one of them may be −1.
 
-    Args:
-        p: the share that is dropped, from 0 to below 1.
-        inplace: inside a network the input itself becomes the output, as in torch.
-    Source: Srivastava et al., Dropout, Journal of Machine Learning Research 15 (2014).
+    Input: (n, …). Output: (n, …) with the axis `dim` taken apart.
+
+    >>> import numpy as np
+    >>> Unflatten(1, (16, 5, 5))(np.zeros((4, 400))).shape
+    (4, 16, 5, 5)
     """
 
     one_node = True
 
-    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
-        self.p, self.inplace = probability(p, "Dropout"), bool(inplace)
+        if isinstance(dim, str) or not isinstance(unflattened_size, Sequence):
+            raise OptionError(
+                f"Unflatten: expected an axis and its sizes, as Unflatten(1, (16, 5, 5)); got "
+                f"dim={dim!r}, unflattened_size={unflattened_size!r}."
+            )
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 
     def forward(self, x: Any) -> Any:
-        """x, in training with a share p dropped."""
-        return F.dropout(x, self.p, self.training, self.inplace)
+        """x with the axis taken apart."""
+        return F.unflatten(x, self.dim, self.unflattened_size)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}, inplace={self.inplace}"
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
 class Identity(Module):

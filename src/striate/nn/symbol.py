@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 from striate.errors import ShapeError
 from striate.formula import expression
 from striate.formula.activation import map_attributes
-from striate.formula.expression import Expr, Var
+from striate.formula.broadcast import BATCHED, WEIGHTS, broadcast_attributes
+from striate.formula.expression import Expr, Var, substitute
 from striate.nn import indexing
 from striate.nn.arguments import axis_order, exchanged
 from striate.nn.elementwise import RELU, SIGMOID, TANH
@@ -121,20 +123,19 @@ class SymbolicTensor:
         return self._tracer.apply("map", (self,), map_attributes(function(Var("x")), ("x",)), stem)
 
     def _combine(self, stem: str, other: Any, function: Callable[..., Expr]) -> SymbolicTensor:
-        if isinstance(other, SymbolicTensor):
-            attributes = map_attributes(function(Var("x"), Var("y")), ("x", "y"))
-            return self._tracer.apply("map", (self, other), attributes, stem)
+        if isinstance(other, (SymbolicTensor, Parameter)):
+            e = function(Var("x"), Var("y"))
+            return apply_scalar(self._tracer, e, ("x", "y"), (self, other), stem)
         value = self._number(other)
         return self._map(stem, lambda x: function(x, value))
 
     def _number(self, other: Any) -> float:
-        if isinstance(other, Parameter) or (isinstance(other, np.ndarray) and other.ndim):
-            kind = "a parameter" if isinstance(other, Parameter) else "a NumPy array"
+        if isinstance(other, np.ndarray) and other.ndim:
             raise untraceable(
-                f"arithmetic is between tensors of one shape, or with a Python number; got "
-                f"{kind} of shape {other.shape}",
-                "Parameters take part in conv2d and linear; a fixed factor of each channel can "
-                "be written as a 1x1 nn.Conv2d with groups=channels.",
+                f"arithmetic is between tensors and parameters whose shapes broadcast, or with a "
+                f"Python number; got a NumPy array of shape {other.shape}",
+                "Numbers that belong to the network are parameters: in __init__ write "
+                "self.scale = nn.Parameter(array), and x * self.scale.",
             )
         try:
             value = math.nan if isinstance(other, str) else float(other)
@@ -142,7 +143,7 @@ class SymbolicTensor:
             value = math.nan
         if not math.isfinite(value):
             raise untraceable(
-                f"arithmetic is between tensors of one shape, or with a finite number; "
+                f"arithmetic is between tensors and parameters, or with a finite number; "
                 f"got {type(other).__name__} {other!r}",
                 "Pass a Python number.",
             )
@@ -190,6 +191,12 @@ class SymbolicTensor:
     add, sub, mul, div, pow = __add__, __sub__, __mul__, __truediv__, __pow__
     neg, abs = __neg__, __abs__
 
+    def __matmul__(self, other: Any) -> Any:
+        return _function("matmul")(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return _function("matmul")(other, self)
+
     def relu(self) -> SymbolicTensor:
         """`max(x, 0)`."""
         return self._tracer.apply("map", (self,), RELU, "relu")
@@ -225,21 +232,6 @@ class SymbolicTensor:
         if self.ndim == 2:
             return self._tracer.apply("softmax", (self,), {}, "softmax")
         return self._tracer.apply("softmax_along", (self,), {"axis": axis}, "softmax")
-
-    def mean(self, dim: Any = None, keepdim: bool = False) -> SymbolicTensor:
-        """The mean over both axes of an image, `x.mean((2, 3))`."""
-        given = dim if isinstance(dim, (tuple, list)) else (dim,)
-        known = all(_is_whole(k) and -4 <= k < 4 for k in given)
-        if self.ndim != 4 or not known or sorted(int(k) % 4 for k in given) != [2, 3]:
-            raise untraceable(
-                f"the mean is over the height and width of images; got dim={dim!r} for shape "
-                f"{self.shape}",
-                "Write x.mean((2, 3)), or use F.avg_pool2d or F.adaptive_avg_pool2d.",
-            )
-        pooled = self._tracer.apply("adaptive_avg_pool2d", (self,), {"output": [1, 1]}, "mean")
-        if keepdim:
-            return pooled
-        return self._tracer.apply("reshape", (pooled,), {"shape": [-1]}, "mean_flat")
 
     # ---- shape -------------------------------------------------------------------------------
 
@@ -380,11 +372,11 @@ class SymbolicTensor:
 
     def _no_operator(self, *_: Any) -> NoReturn:
         raise untraceable(
-            "tensors have no such operator (there is + - * / ** and abs)",
-            "Use F.linear for a product with a matrix and F.scalar for any other formula.",
+            "tensors have no such operator (there is + - * / @ ** and abs)",
+            "Use F.scalar for any other formula.",
         )
 
-    __matmul__ = __rmatmul__ = __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = _no_operator
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = _no_operator
     __rpow__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _no_operator
     __invert__ = __lshift__ = __rshift__ = __divmod__ = _no_operator
 
@@ -412,14 +404,51 @@ class SymbolicTensor:
             "Use striate.nn.functional, or F.scalar(lambda x: scalar.exp(x), x).",
         )
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
+        if name in METHODS:
+            return partial(_function(name), self)
         if name.startswith("__"):
             raise AttributeError(name)
-        public = [k for k in dir(type(self)) if not k.startswith("_") and k not in _REFUSING]
+        own = [k for k in dir(type(self)) if not k.startswith("_") and k not in _REFUSING]
+        public = [*own, *METHODS]
         instead = f"There is: {', '.join(sorted(public))}; and striate.nn.functional."
         if name.endswith("_") and name[:-1] in public:
             instead = f"Write x = x.{name[:-1]}(...)."
         raise no_attribute(f"a traced tensor has no attribute {name!r}", instead)
+
+
+# Functions of `striate.nn.functional` that are methods of a traced tensor too.
+METHODS = (
+    *("amax", "amin", "bmm", "chunk", "cumsum", "expand", "flip", "logsumexp", "matmul", "max"),
+    *("maximum", "mean", "min", "minimum", "norm", "prod", "repeat", "roll", "split", "squeeze"),
+    *("std", "sum", "tile", "unflatten", "unsqueeze", "var"),
+)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    from striate.nn import functional  # late: it is made of functions of this class
+
+    found: Callable[..., Any] = getattr(functional, name)
+    return found
+
+
+def apply_scalar(
+    tracer: Tracer, e: Expr, names: Sequence[str], tensors: Sequence[Any], stem: str
+) -> SymbolicTensor:
+    """Add a formula of scalars to the graph, on tensors and parameters whose shapes broadcast.
+
+    Args:
+        tracer: of the tensors.
+        e: a formula of `names`, one for each of `tensors`.
+        stem: what the node is called.
+    """
+    shapes = {k._sample_shape if isinstance(k, SymbolicTensor) else None for k in tensors}
+    if len(shapes) == 1:
+        return tracer.apply("map", tensors, map_attributes(e, names), stem)
+    batched, weights = iter(BATCHED), iter(WEIGHTS)
+    called = [next(batched if isinstance(k, SymbolicTensor) else weights) for k in tensors]
+    e = substitute(e, {old: Var(new) for old, new in zip(names, called, strict=True)})
+    return tracer.apply("broadcast_map", tensors, broadcast_attributes(e, called), stem)
 
 
 _UFUNCS: dict[str, Callable[..., Any]] = {
@@ -430,6 +459,7 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     "negative": operator.neg,
     "absolute": abs,
     "power": operator.pow,
+    "matmul": operator.matmul,
 }
 _REFUSING = ("axis", "item", "tolist")
 
