@@ -50,7 +50,7 @@ def dice_loss(
     >>> float(dice_loss(right, right))
     0.0
     """
-    return _overlap("dice_loss", input, target, dice(smooth, per_class, activation), reduction)
+    return overlap_value("dice_loss", input, target, dice(smooth, per_class, activation), reduction)
 
 
 def dice(smooth: float, per_class: bool, activation: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def jaccard_loss(
     The arguments are those of `dice_loss`.
     """
     attributes = tversky(1.0, 1.0, smooth, per_class, activation)
-    return _overlap("jaccard_loss", input, target, attributes, reduction)
+    return overlap_value("jaccard_loss", input, target, attributes, reduction)
 
 
 def tversky_loss(
@@ -105,7 +105,7 @@ def tversky_loss(
     Source: Salehi et al., arXiv:1706.05721.
     """
     attributes = tversky(alpha, beta, smooth, per_class, activation)
-    return _overlap("tversky_loss", input, target, attributes, reduction)
+    return overlap_value("tversky_loss", input, target, attributes, reduction)
 
 
 def overlap_attributes(
@@ -116,9 +116,10 @@ def overlap_attributes(
     return {**attributes, "labels": labels}
 
 
-def _overlap(
+def overlap_value(
     where: str, input: Any, target: Any, attributes: Mapping[str, Any], reduction: str
 ) -> Any:
+    """An overlap loss on arrays; whether targets are class numbers is seen from them."""
     no_symbols(where, input, target)
     check_reduction(where, reduction)
     x, t = as_batch(input, where), np.asarray(target)

@@ -47,7 +47,7 @@ class TverskyLoss(Loss):
     def forward(self, input: Any, target: Any) -> Any:
         """The loss of a prediction (n, classes, …)."""
         name = type(self).__name__
-        return F._overlap(name, input, target, self.attributes, self.reduction)
+        return F.overlap_value(name, input, target, self.attributes, self.reduction)
 
     def for_training(self, prediction: Shape, targets: NDArray[Any]) -> TrainingLoss:
         attributes = F.overlap_attributes(self.attributes, prediction, targets)
