@@ -136,8 +136,8 @@ BAD = [
     (lambda: nn.Linear(1, 1, dtype=np.float64), "Linear: dtype=.* is not supported"),
     (lambda: nn.Linear(True, 1), "Linear: expected in_features to be a whole number"),
     (lambda: nn.MaxPool2d(0), "MaxPool2d: kernel_size: expected at least 1"),
-    (lambda: nn.MaxPool2d(2, return_indices=True), "MaxPool2d: return_indices=True is not supp"),
-    (lambda: nn.AvgPool2d(2, divisor_override=1), "AvgPool2d: divisor_override=1 is not supported"),
+    (lambda: nn.MaxPool2d(2, padding="sme"), "MaxPool2d: expected padding to be numbers, pairs"),
+    (lambda: nn.AvgPool2d(2, divisor_override=0), "AvgPool2d: expected divisor_override to be a w"),
     (
         lambda: nn.Conv1d(1, 1, (3, 3)),
         r"Conv1d: kernel_size: expected a whole number; got \(3, 3\)",

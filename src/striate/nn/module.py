@@ -344,6 +344,7 @@ class Module:
             )
         for name, array in arrays.items():
             own[name][...] = array
+        _Structure.version = next(_changes)  # a buffer may say what a graph looks like
         return IncompatibleKeys(missing, unexpected)
 
     def graph_arrays(self, graph: Graph) -> dict[str, Float32]:
