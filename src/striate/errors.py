@@ -56,10 +56,19 @@ class CompileError(StriateError):
     """Code generation or linking failed."""
 
 
+_MOST = 24  # names that a message lists
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Say what `word` could have meant: ` Did you mean 'x'?`, or the list of what there is."""
+    """Say what `word` could have meant: ` Did you mean 'x'?`, or the list of what there is.
+
+    A long list is left out; the nearest names of it are given.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    if near:
-        return f"Did you mean {near[0]!r}? There is: {', '.join(names)}."
-    return f"There is: {', '.join(names)}."
+    if len(names) > _MOST:
+        names = difflib.get_close_matches(word, names, n=6, cutoff=0.3)
+        listed = f"Near to it are: {', '.join(names)}." if len(names) > 1 else ""
+    else:
+        listed = f"There is: {', '.join(names)}."
+    return f"Did you mean {near[0]!r}? {listed}".rstrip() if near else listed

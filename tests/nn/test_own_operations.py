@@ -74,7 +74,7 @@ def test_it_trains_and_travels(tmp_path: Any) -> None:
     pictures = images(96)
     labels = pictures[:, 0, :3, :3].sum((1, 2)) > 0
     before = net[0].w.data.copy()
-    history = st.fit(
+    run = st.fit(
         net,
         (pictures, labels.astype(np.int64)),
         epochs=20,
@@ -82,7 +82,7 @@ def test_it_trains_and_travels(tmp_path: Any) -> None:
         progress=False,
         seed=0,
     )
-    assert history.rows[-1]["loss"] < history.rows[0]["loss"] / 2
+    assert run.history[-1]["loss"] < run.history[0]["loss"] / 2
     assert not np.array_equal(before, net[0].w.data)
     st.save(net, tmp_path / "own.safetensors")
     assert np.array_equal(st.load(tmp_path / "own.safetensors")(pictures), net(pictures))
@@ -93,7 +93,7 @@ def test_a_registered_operation(scaled: None, tmp_path: Any) -> None:
     pictures = images()
     expected = 2 * sum(pictures[:, :, k : k + 4] for k in range(3))
     assert layer(pictures) == pytest.approx(expected, rel=1e-5, abs=1e-5)
-    st.save(nn.Sequential(layer), tmp_path / "scaled.safetensors")
+    st.save(nn.Sequential(layer), tmp_path / "scaled.safetensors", input_shape=(2, 6, 7))
     assert st.load(tmp_path / "scaled.safetensors")(pictures) == pytest.approx(expected, rel=1e-5)
 
 
