@@ -36,6 +36,12 @@ def test_lenet5():
 @pytest.mark.parametrize(
     ("layer", "size", "unread"),
     [
+        (nn.Conv1d(1, 1, 3, stride=3), (7,), "column 6"),
+        (nn.Conv3d(1, 1, 2, stride=2), (3, 4, 5), "slice 2, column 4"),
+        (nn.LocallyConnected2d(1, 1, (7, 6), 3, 3), (7, 6), "row 6"),
+        (nn.TiledConv1d(1, 1, 2, 2, stride=3), (6,), "columns 2, 5"),
+        (nn.Conv2d(1, 1, 3, 3, true_convolution=True), (7, 6), "row 6"),
+        (nn.ConvTranspose2d(1, 1, 1, stride=2), (3, 3), ""),
         (nn.Conv2d(1, 1, 3, stride=3), (7, 7), "row 6, column 6"),
         (nn.Conv2d(1, 1, 3, stride=3), (9, 8), "columns 6–7"),
         (nn.Conv2d(1, 1, 1, stride=2), (6, 5), "rows 1, 3, 5, columns 1, 3"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from striate.errors import OptionError
 from striate.formula.activation import ACTIVATIONS, map_expression
+from striate.formula.conv import Convolution
 from striate.formula.expression import to_json
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
@@ -39,6 +40,9 @@ class Row:
         bytes: of its output in float32.
         unread_rows: rows of its input that no window reads.
         unread_columns: columns of its input that no window reads.
+        bytes_moved: bytes that it reads and writes at least: its inputs, parameters and output
+            once each, in float32.
+        unread_slices: slices (along the depth of a volume) that no window reads.
     """
 
     name: str
@@ -50,16 +54,19 @@ class Row:
     bytes: int
     unread_rows: tuple[int, ...] = ()
     unread_columns: tuple[int, ...] = ()
+    bytes_moved: int = 0
+    unread_slices: tuple[int, ...] = ()
 
     @property
     def unread(self) -> str:
-        """The rows and columns that are never read, in words; "" where all are read.
+        """The slices, rows and columns that are never read, in words; "" where all are read.
 
         >>> Row("pool", "max_pool2d 2×2", (1, 3, 3), 0, 0, 27, 36, (6,), (6,)).unread
         'row 6, column 6'
         """
-        rows, columns = _words("row", self.unread_rows), _words("column", self.unread_columns)
-        return ", ".join(filter(None, (rows, columns)))
+        unread = (self.unread_slices, self.unread_rows, self.unread_columns)
+        words = map(_words, ("slice", "row", "column"), unread)
+        return ", ".join(filter(None, words))
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,11 @@ class Summary:
     def activation_bytes(self) -> int:
         """Memory of all layers' outputs in float32; training keeps most of them."""
         return sum(row.bytes for row in self.rows)
+
+    @property
+    def bytes_moved(self) -> int:
+        """What all layers read and write at least, one after the other, in float32."""
+        return sum(row.bytes_moved for row in self.rows)
 
     def text(self, width: int = 100) -> str:
         """The table and the sums as plain text of at most `width` columns."""
@@ -141,6 +153,7 @@ class Summary:
             f"parameters     {self.parameters:>12,}   ({size_text(self.parameter_bytes)})",
             f"multiply-adds  {self.multiply_adds:>12,}   for one image",
             f"activations    {size_text(self.activation_bytes):>12}   for one image",
+            f"bytes moved    {size_text(self.bytes_moved):>12}   for one image, layer by layer",
         ]
         if any(row.unread for row in self.rows):
             lines.append("Some rows or columns are never read: the stride steps over them.")
@@ -155,6 +168,7 @@ class Summary:
             "operations": self.operations,
             "parameter_bytes": self.parameter_bytes,
             "activation_bytes": self.activation_bytes,
+            "bytes_moved": self.bytes_moved,
             "layers": [_as_json(asdict(row)) for row in self.rows],
         }
 
@@ -198,7 +212,7 @@ def _row(graph: Graph, node: Node, counted: set[str]) -> Row:
     own = {i.name: i for i in inputs if i.op == "parameter" and i.name not in counted}
     counted.update(own)
     cost = find_operation(node.op).cost(node.attributes, [i.shape for i in inputs])
-    rows, columns = _unread(node, [i.shape for i in inputs])
+    slices, rows, columns = _unread(node, [i.shape for i in inputs])
     return Row(
         node.name,
         _layer(node, [i.shape for i in inputs]),
@@ -209,7 +223,16 @@ def _row(graph: Graph, node: Node, counted: set[str]) -> Row:
         _FLOAT * math.prod(node.shape),
         rows,
         columns,
+        _moved(node, [i.shape for i in inputs]),
+        slices,
     )
+
+
+def _moved(node: Node, shapes: Sequence[Shape]) -> int:
+    """Bytes read and written at least; a reshape looks at the same numbers."""
+    if node.op == "reshape":
+        return 0
+    return _FLOAT * (math.prod(node.shape) + sum(map(math.prod, shapes)))
 
 
 # ---- what a layer is -------------------------------------------------------------------------
@@ -217,28 +240,30 @@ def _row(graph: Graph, node: Node, counted: set[str]) -> Row:
 
 def _kernel(node: Node, shapes: Sequence[Shape]) -> tuple[int, ...] | None:
     """The size of the window that slides over the input, where there is one."""
-    if node.op.startswith("conv"):
-        return tuple(shapes[1][2:])
+    operation = find_operation(node.op)
+    if isinstance(operation, Convolution):
+        return operation.bank(tuple(shapes[1]))[2:]
     kernel = node.attributes.get("kernel")
     return None if kernel is None else tuple(int(k) for k in kernel)
 
 
-def _unread(node: Node, shapes: Sequence[Shape]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    kernel = _kernel(node, shapes)
-    if kernel is None or len(kernel) != 2 or node.op.startswith("conv_transpose"):
-        return (), ()
-    a = node.attributes
+def _unread(node: Node, shapes: Sequence[Shape]) -> list[tuple[int, ...]]:
+    """The slices, rows and columns that no window reads; a sequence has columns only."""
+    kernel, a = _kernel(node, shapes), node.attributes
+    slides = {"stride", "padding"} <= a.keys() and not {"output", "output_padding"} & a.keys()
+    if kernel is None or not slides:
+        return [()] * 3
     found = [
         unreached(
             shapes[0][1 + axis],
-            kernel[axis],
+            size,
             a["stride"][axis],
             tuple(a["padding"][axis]),
-            a.get("dilation", (1, 1))[axis],
+            a.get("dilation", (1,) * len(kernel))[axis],
         )
-        for axis in (0, 1)
+        for axis, size in enumerate(kernel)
     ]
-    return found[0], found[1]
+    return [()] * (3 - len(found)) + found
 
 
 def _layer(node: Node, shapes: Sequence[Shape]) -> str:
@@ -259,9 +284,9 @@ def _window(a: Mapping[str, Any], kernel: tuple[int, ...]) -> str:
     ones = (1,) * len(kernel)
     usual = kernel if "kernel" in a else ones
     parts = []
-    if tuple(a["stride"]) != usual:
+    if tuple(a.get("stride", usual)) != usual:
         parts.append(f"stride {_sizes(a['stride'])}")
-    if any(map(any, a["padding"])):
+    if any(map(any, a.get("padding", ()))):
         even = all(before == after for before, after in a["padding"])
         padding = _sizes([before for before, _ in a["padding"]]) if even else a["padding"]
         parts.append(f"padding {padding}")
