@@ -15,11 +15,11 @@ from striate.formula.expression import Sum, Tensor, axes
 from striate.formula.formula import Formula
 from striate.formula.loss import Loss
 from striate.formula.operations import OPERATIONS, find_operation, register
+from striate.nn import functional as F
 from striate.nn import scalar
 
 SAMPLES, BATCH = 21, 8
 WEIGHT = [0.5, 2.0, 1.0, 0.25, 3.0]
-RNG = np.random.default_rng(7)
 
 
 def images(seed: int = 0) -> Any:
@@ -48,8 +48,26 @@ def numbers(*shape: int) -> Any:
     return np.random.default_rng(5).normal(size=(SAMPLES, *shape)).astype(np.float32)
 
 
+def spellings() -> Any:
+    """Targets of one or two of the classes 1 and 2."""
+    rng = np.random.default_rng(6)
+    inside = np.arange(2) < rng.integers(1, 3, (SAMPLES, 1))
+    return np.where(inside, rng.integers(1, 3, (SAMPLES, 2)), -1)
+
+
 def signs(*shape: int) -> Any:
     return np.where(numbers(*shape) > 0, 1, -1).astype(np.float32)
+
+
+class Rows(nn.Module):
+    """Scores (n, 15) as logarithms of probabilities of 3 classes at 5 times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grow = nn.Linear(5, 15)
+
+    def forward(self, x: Any) -> Any:
+        return F.log_softmax(self.grow(x).reshape(-1, 5, 3), 2)
 
 
 Made = tuple[Callable[[], nn.Module], Callable[[], nn.Loss], Any]
@@ -104,6 +122,13 @@ MORE: dict[str, Made] = {  # that torch does not have
         lambda: nn.Sequential(*classifier(), nn.Scalar(lambda x: -scalar.softplus(-x))),
         lambda: nn.KLDivLoss(reduction="batchmean"),
         np.abs(numbers(5)) / 5,
+    ),
+    "ctc": (
+        lambda: nn.Sequential(*classifier(), Rows()),
+        lambda: nn.CTCLoss(zero_infinity=True),
+        np.where(
+            np.arange(2) < RNG.integers(1, 3, (SAMPLES, 1)), RNG.integers(1, 3, (SAMPLES, 2)), -1
+        ),
     ),
     "bce": (lambda: nn.Sequential(*classifier(), nn.Sigmoid()), nn.BCELoss, signs(5) / 2 + 0.5),
 }

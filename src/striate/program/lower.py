@@ -19,7 +19,7 @@ from striate.formula.nests import UPSTREAM
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.graph.losses import TrainingLoss
-from striate.kernels import conv, elementwise, loss, pool
+from striate.kernels import conv, ctc, elementwise, loss, pool
 from striate.kernels.formula import formula_kernel
 from striate.kernels.kernel import Kernel, Tail
 from striate.kernels.window import Taps, reversed_taps, taps
@@ -310,6 +310,16 @@ def _squared_error_gradient(c: Context, step: Fused) -> _Lowered:
     return kernel, [*slots, Slot("lane", "scale")]
 
 
+def _ctc_gradient(c: Context, step: Fused) -> _Lowered:
+    (x, t), a = step.node.inputs[:2], step.node.attributes
+    time, classes = c.shape(x)
+    sizes = (time, classes, int(a["length"]), int(a["blank"]))
+    problem = ctc.Ctc(*sizes, bool(a["mean"]), bool(a["zero_infinity"]))
+    room = Slot("scratch", f"{step.output}@scratch", problem.scratch(c.target.width))
+    slots = [value(step.output), Slot("result", "losses"), value(x), value(t)]
+    return ctc.ctc(c.target, problem), [*slots, Slot("lane", "scale"), room]
+
+
 # ---- everything else: kernels made from formulas ----------------------------------------------
 
 
@@ -369,6 +379,7 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
     "softmax:dx": _softmax_gradient,
     "cross_entropy:dx": _cross_entropy_gradient,
     "mse_loss:dx": _squared_error_gradient,
+    "ctc_loss:dx": _ctc_gradient,
 }
 COPIES = ("concat", "slice", "slice:dx")
 
