@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from striate.errors import ModelError, StriateError
 from striate.formats.onnx.registry import find_handler
 from striate.formats.onnx.value import BOOL, FLOAT32, INT64, Array, Place, Recorder, Value
-from striate.formula.activation import map_attributes
+from striate.formula.activation import Activation, map_attributes
 from striate.formula.broadcast import BATCHED, WEIGHTS, broadcast_attributes
 from striate.formula.expression import Const, Expr, trace_scalar
 from striate.formula.operation import Operation
@@ -252,6 +252,12 @@ class Call:
         shape = self._common_shape(inputs)
         found = self._mapped(folded, kept, np.dtype(dtype or inputs[0].dtype))
         return self.expand(found, shape)
+
+    def activation(self, function: str | Activation, x: Value) -> Value:
+        """A named scalar function, or one with settings, of striate's list."""
+        if not x.rank:
+            return self.reshape(self.activation(function, self.reshape(x, (1,))), ())
+        return self.apply("map", [x], map_attributes(function))
 
     def _common_shape(self, inputs: Sequence[Value]) -> Shape:
         try:

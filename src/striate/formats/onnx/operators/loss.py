@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from striate.formats.onnx.lowering import Call
-from striate.formats.onnx.operators.normalization import log_softmax
+from striate.formats.onnx.operators.normalization import along
 from striate.formats.onnx.operators.reduction import reduced
 from striate.formats.onnx.operators.structure import permute
 from striate.formats.onnx.registry import operator
@@ -28,7 +28,7 @@ def negative_log_likelihood(c: Call) -> Value:
 @operator("SoftmaxCrossEntropyLoss", since=12)
 def softmax_cross_entropy(c: Call) -> list[Value]:
     found = [_loss(c, "weighted_cross_entropy", {"label_smoothing": 0.0})]
-    return [*found, log_softmax(c, c.value(0), [1])] if c.wants(1) else found
+    return [*found, along(c, "log_softmax", c.value(0), 1)] if c.wants(1) else found
 
 
 def _loss(c: Call, op: str, more: dict[str, Any]) -> Value:

@@ -2,47 +2,84 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from striate.formats.onnx.lowering import Call
-from striate.formats.onnx.operators.reduction import log_sum_exp, mean, reduced
+from striate.formats.onnx.operators.reduction import mean, reduced
 from striate.formats.onnx.operators.structure import turned
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import Value
-from striate.formula.expression import Var, equal, exp, sqrt, where
+from striate.formula.expression import Var, equal, sqrt, where
 
 _X, _T = Var("x"), Var("t")
 
 
 @operator("Softmax", "LogSoftmax")
 def softmax(c: Call) -> Value:
-    x, axis = c.value(0), c.attribute("axis", -1 if c.opset >= 13 else 1)
-    over = _softmax_axes(c, x, axis)
-    if c.op == "LogSoftmax":
-        return log_softmax(c, x, over)
-    return c.map(lambda a, b: exp(a - b), x, log_sum_exp(c, x, over))
+    x, axis = c.value(0), c.axis(c.attribute("axis", -1 if c.opset >= 13 else 1), c.value(0).rank)
+    op = "softmax_along" if c.op == "Softmax" else "log_softmax"
+    if c.opset >= 13 or axis == x.rank - 1:
+        return along(c, op, x, axis)
+    # before version 13 that axis and all after it count as one
+    rows = c.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+    return c.reshape(along(c, op, rows, 1), x.shape)
 
 
-def log_softmax(c: Call, x: Value, over: list[int]) -> Value:
-    """`x − log Σ eˣ` over axes."""
-    return c.map(lambda a, b: a - b, x, log_sum_exp(c, x, over))
-
-
-def _softmax_axes(c: Call, x: Value, axis: int) -> list[int]:
-    """One axis; before version 13 that and all after it."""
-    first = c.axis(axis, x.rank)
-    return [first] if c.opset >= 13 else list(range(first, x.rank))
+def along(c: Call, op: str, x: Value, axis: int) -> Value:
+    """An operation along one axis."""
+    if not x.rank:
+        return c.reshape(along(c, op, c.reshape(x, (1,)), 0), ())
+    whole, shift = c.form(x, [axis])
+    if op == "softmax_along" and x.rank == 2 and not whole:
+        return c.apply("softmax", [x], whole=False)
+    return c.apply(op, [x], {"axis": axis + shift}, whole=whole)
 
 
 @operator("Hardmax")
 def hardmax(c: Call) -> Value:
-    x = c.value(0)
-    over = _softmax_axes(c, x, c.attribute("axis", -1 if c.opset >= 13 else 1))
-    if len(over) > 1:
+    x, axis = c.value(0), c.attribute("axis", -1 if c.opset >= 13 else 1)
+    at = c.axis(axis, x.rank)
+    if c.opset < 13 and at != x.rank - 1:
         c.refuse("expected operator set 13 or newer, where it goes along one axis")
-    top = reduced(c, x, over, "max", _X, _T)
+    return first_largest(c, x, at)
+
+
+def first_largest(c: Call, x: Value, axis: int) -> Value:
+    """1 at the first of the largest numbers along an axis, else 0."""
+    top = reduced(c, x, [axis], "max", _X, _T)
     hits = c.map(lambda a, b: where(a < b, 0, 1), x, top)
-    whole, shift = c.form(hits, over)
-    count = c.apply("cumsum", [hits], {"axis": over[0] + shift}, whole=whole)
+    whole, shift = c.form(hits, [axis])
+    count = c.apply("cumsum", [hits], {"axis": axis + shift}, whole=whole)
     return c.map(lambda a, b: a * equal(b, 1), hits, count)
+
+
+@operator("ArgMax", "ArgMin")
+def place_of_extreme(c: Call) -> Value:
+    x, keep = c.value(0), bool(c.attribute("keepdims", 1))
+    axis, last = c.axis(c.attribute("axis", 0), x.rank), c.attribute("select_last_index", 0)
+    size = x.shape[axis]
+    if c.op == "ArgMin":
+        x = c.map(lambda a: -a, x)
+    found = first_largest(c, turned(c, x, axis) if last else x, axis)
+    places = np.arange(size)[::-1] if last else np.arange(size)
+    shape = [size if k == axis else 1 for k in range(x.rank)]
+    numbers = Value.of(places.reshape(shape).astype(x.dtype), constant=True)
+    total = reduced(c, c.map(lambda a, b: a * b, found, numbers), [axis], "sum", _X, _T, keep=keep)
+    return c.given(total.array, np.int64)
+
+
+@operator("CumSum", since=11)
+def running_sum(c: Call) -> Value:
+    x, axis = c.value(0), c.axis(c.integers(1)[0], c.value(0).rank)
+    backward, exclusive = c.attribute("reverse", 0), c.attribute("exclusive", 0)
+    given = turned(c, x, axis) if backward else x
+    whole, shift = c.form(given, [axis])
+    found = c.apply("cumsum", [given], {"axis": axis + shift}, whole=whole)
+    if exclusive:
+        found = c.map(lambda a, b: a - b, found, given)
+    return turned(c, found, axis) if backward else found
 
 
 @operator("BatchNormalization")
@@ -82,33 +119,22 @@ def standardized(c: Call, x: Value, over: list[int], eps: float) -> tuple[Value,
 def instance_norm(c: Call) -> Value:
     x, scale, bias = c.value(0), c.value(1), c.value(2)
     c.attribute("consumed_inputs")
-    eps = float(c.attribute("epsilon", 1e-5))
-    found, _, _ = standardized(c, x, list(range(2, x.rank)), eps)
-    return _affine(c, found, scale, bias)
-
-
-def _affine(c: Call, x: Value, scale: Value, bias: Value) -> Value:
-    """A scale and a bias for each channel, axis 1."""
-    shape = (scale.shape[0], *(1,) * (x.rank - 2))
-    a, b = c.reshape(scale, shape), c.reshape(bias, shape)
-    return c.map(lambda p, q, r: p * q + r, x, a, b)
+    settings = {"eps": float(c.attribute("epsilon", 1e-5)), "groups": x.shape[1]}
+    return c.apply("group_norm", [x, scale, bias], settings, whole=False)
 
 
 @operator("GroupNormalization", since=18)
 def group_norm(c: Call) -> Value:
     x, scale, bias = c.value(0), c.value(1), c.value(2)
-    groups, eps = int(c.attribute("num_groups")), float(c.attribute("epsilon", 1e-5))
+    groups = int(c.attribute("num_groups"))
     c.attribute("stash_type", 1)
-    n, channels = x.shape[:2]
-    if channels % groups:
-        c.refuse(f"expected channels divisible by num_groups={groups}; got {channels}")
-    apart = c.reshape(x, (n, groups, channels // groups, *x.shape[2:]))
-    found, _, _ = standardized(c, apart, list(range(2, apart.rank)), eps)
-    if c.opset >= 21:
-        return _affine(c, c.reshape(found, x.shape), scale, bias)
-    shape = (groups, *(1,) * (apart.rank - 2))  # before version 21 one number a group
-    a, b = c.reshape(scale, shape), c.reshape(bias, shape)
-    return c.reshape(c.map(lambda p, q, r: p * q + r, found, a, b), x.shape)
+    settings = {"eps": float(c.attribute("epsilon", 1e-5)), "groups": groups}
+    if c.opset < 21:  # one number a group, where it is one a channel from then on
+        each = x.shape[1] // groups
+        scale, bias = (
+            Value.of(np.repeat(v.array, each), constant=v.constant) for v in (scale, bias)
+        )
+    return c.apply("group_norm", [x, scale, bias], settings, whole=False)
 
 
 @operator("LayerNormalization", since=17)
@@ -116,10 +142,19 @@ def layer_norm(c: Call) -> list[Value | None]:
     x, scale, bias = c.value(0), c.value(1), c.maybe(2)
     axis, eps = c.axis(c.attribute("axis", -1), x.rank), float(c.attribute("epsilon", 1e-5))
     c.attribute("stash_type", 1)
-    found, centre, factor = standardized(c, x, list(range(axis, x.rank)), eps)
-    if bias is None:
-        return [c.map(lambda a, b: a * b, found, scale), centre, factor]
-    return [c.map(lambda p, q, r: p * q + r, found, scale, bias), centre, factor]
+    weights = [scale] if bias is None else [scale, bias]
+    found: Value | None = None
+    if all(v.shape == x.shape[axis:] for v in weights):
+        whole, _ = c.form(x, [axis])
+        settings = {"eps": eps, "axes": x.rank - axis}
+        found = c.apply("layer_norm", [x, *weights], settings, whole=whole)
+    if found is not None and not c.wants(1) and not c.wants(2):
+        return [found]
+    plain, centre, factor = standardized(c, x, list(range(axis, x.rank)), eps)
+    if found is None:
+        found = c.map(lambda a, b: a * b, plain, scale)
+        found = found if bias is None else c.map(lambda a, b: a + b, found, bias)
+    return [found, centre, factor]
 
 
 @operator("RMSNormalization", since=23)
@@ -127,9 +162,12 @@ def rms_norm(c: Call) -> Value:
     x, scale = c.value(0), c.value(1)
     axis, eps = c.axis(c.attribute("axis", -1), x.rank), float(c.attribute("epsilon", 1e-5))
     c.attribute("stash_type", 1)
-    over = list(range(axis, x.rank))
-    root = c.map(lambda v: 1 / sqrt(v + eps), mean(c, x, over, inner=_X * _X))
-    return c.map(lambda p, q, r: p * q * r, x, root, scale)
+    whole, _ = c.form(x, [axis])
+    settings = {"eps": eps, "axes": x.rank - axis}
+    if scale.shape == x.shape[axis:]:
+        return c.apply("rms_norm", [x, scale], settings, whole=whole)
+    plain = c.apply("rms_norm", [x], settings, whole=whole)
+    return c.map(lambda a, b: a * b, plain, scale)
 
 
 @operator("MeanVarianceNormalization")

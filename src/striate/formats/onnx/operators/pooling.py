@@ -23,6 +23,10 @@ _X, _T = Var("x"), Var("t")
 def global_pool(c: Call) -> Value:
     x = c.value(0)
     over = list(range(2, x.rank))
+    kind = {"GlobalAveragePool": "avg", "GlobalMaxPool": "max"}.get(c.op, "")
+    if kind and len(over) in (1, 2, 3):
+        op = f"adaptive_{kind}_pool{len(over)}d"
+        return c.apply(op, [x], {"output": [1] * len(over)}, whole=False)
     if c.op == "GlobalAveragePool":
         return mean(c, x, over)
     if c.op == "GlobalMaxPool":

@@ -58,6 +58,12 @@ class Axis:
     start: float = 0.0
     end: float = 1.0
 
+    @property
+    def same(self) -> bool:
+        """Whether nothing happens along it."""
+        uncut = (self.start, self.end) == (0.0, 1.0)
+        return self.size == self.count and self.scale == 1 and uncut
+
     def places(self, coordinates: str) -> Array:
         """Where each output lies in the input."""
         at = np.arange(self.count, dtype=np.float64)
@@ -121,7 +127,7 @@ def resize(c: Call) -> Value:
     listed = c.attribute("axes")
     axes = [c.axis(int(k), x.rank) for k in (range(x.rank) if listed is None else listed)]
     found = _axes(c, x, axes)
-    if options.coordinates == "tf_crop_and_resize":
+    if _crops(options):
         roi = c.value(1).array.ravel()
         half = len(roi) // 2
         found = {
@@ -179,17 +185,64 @@ def _axes(c: Call, x: Value, axes: list[int]) -> dict[int, Axis]:
 
 
 def resized(c: Call, x: Value, axes: dict[int, Axis], options: Options) -> Value:
-    """`x` with its axes resampled, one after another."""
-    found, cropped = x, options.coordinates == "tf_crop_and_resize"
+    """`x` with its axes resampled: all at once where striate has an operation that does it."""
+    axes = {k: a for k, a in axes.items() if not (k < 2 and a.same)}
+    if not axes:
+        return x
+    settings = _as_operation(x, axes, options)
+    if settings is not None:
+        return c.apply("resize", [x], settings, whole=False)
+    if options.mode == "nearest" and 3 <= x.rank <= 5 and min(axes) >= 2:
+        found = _nearest(c, x, axes, options)
+        return _filled(c, found, axes, options) if _crops(options) else found
+    found, cropped = x, _crops(options)
     for k, axis in axes.items():
-        same = axis.size == axis.count and axis.scale == 1
-        if same and not cropped:
+        if axis.same:
             continue
         if options.mode == "nearest":
             found = rows_of(c, found, nearest_rows(axis, options), k)
         else:
             found = _product(c, found, matrix(axis, options), k)
     return _filled(c, found, axes, options) if cropped else found
+
+
+def _crops(options: Options) -> bool:
+    return options.coordinates == "tf_crop_and_resize"
+
+
+def _nearest(c: Call, x: Value, axes: dict[int, Axis], options: Options) -> Value:
+    """All axes of space at once: windows of one place that begin where a table says."""
+    starts = [
+        nearest_rows(axes[k], options).tolist() if k in axes else list(range(n))
+        for k, n in enumerate(x.shape)
+    ][2:]
+    settings = {"kernel": [1] * len(starts), "starts": starts}
+    return c.apply("fractional_max_pool", [x], settings, whole=False)
+
+
+def _as_operation(x: Value, axes: dict[int, Axis], options: Options) -> dict[str, Any] | None:
+    """The attributes of striate's resize, where it has these conventions."""
+    whole = [a for k, a in sorted(axes.items()) if k >= 2]
+    if not 3 <= x.rank <= 5 or min(axes) < 2 or len(whole) != x.rank - 2:
+        return None
+    mode = {
+        ("nearest", "asymmetric", "floor"): "nearest",
+        ("nearest", "half_pixel", "round_prefer_ceil"): "nearest-exact",
+    }.get((options.mode, options.coordinates, options.nearest))
+    aligned = options.coordinates == "align_corners"
+    if options.mode != "nearest" and (aligned or options.coordinates == "half_pixel"):
+        exact = all(a.size * a.scale == a.count for a in whole) or not aligned
+        plain = not options.antialias and not options.exclude_outside and options.cubic == -0.75
+        mode = options.mode if exact and plain else None
+    if mode is None:
+        return None
+    return {
+        "output": [a.count for a in whole],
+        "mode": mode,
+        "steps": None if aligned else [1 / a.scale for a in whole],
+        "align_corners": aligned and options.mode != "nearest",
+        "antialias": False,
+    }
 
 
 def _product(c: Call, x: Value, weights: Array, axis: int) -> Value:

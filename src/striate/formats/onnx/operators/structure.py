@@ -304,11 +304,10 @@ def depth_to_space(c: Call) -> Value:
     if depth * block * block != channels:
         c.refuse(f"expected channels divisible by {block}²; got {channels}")
     if mode == "DCR":
-        split, order = (n, block, block, depth, h, w), (0, 3, 4, 1, 5, 2)
-    else:
-        split, order = (n, depth, block, block, h, w), (0, 1, 4, 2, 5, 3)
-    apart = permute(c, c.reshape(x, split), order)
-    return c.reshape(apart, (n, depth, h * block, w * block))
+        # its channels count blocks first, those of striate blocks last
+        split = c.reshape(x, (n, block * block, depth, h, w))
+        x = c.reshape(permute(c, split, (0, 2, 1, 3, 4)), x.shape)
+    return c.apply("pixel_shuffle", [x], {"factor": block}, whole=False)
 
 
 @operator("SpaceToDepth")
@@ -319,9 +318,11 @@ def space_to_depth(c: Call) -> Value:
     n, channels, h, w = x.shape
     if h % block or w % block:
         c.refuse(f"expected height and width divisible by {block}; got {(h, w)}")
-    apart = c.reshape(x, (n, channels, h // block, block, w // block, block))
-    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
-    return c.reshape(permute(c, apart, order), (n, channels * block**2, h // block, w // block))
+    found = c.apply("pixel_unshuffle", [x], {"factor": block}, whole=False)
+    if mode == "CRD":
+        return found
+    split = c.reshape(found, (n, channels, block * block, h // block, w // block))
+    return c.reshape(permute(c, split, (0, 2, 1, 3, 4)), found.shape)
 
 
 def _require_blocks(c: Call, x: Value, block: int) -> None:
