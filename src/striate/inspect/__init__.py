@@ -1,6 +1,24 @@
-"""Looking into networks: what each layer is and costs, and why a number is what it is."""
+"""Looking into networks: what each layer is and costs, why a number is what it is, its matrix."""
 
+from striate.inspect.convert import as_conv, as_linear
+from striate.inspect.cost import Cost, SparseVersusDense, cost, sparse_versus_dense
 from striate.inspect.explain import Explanation, explain, needed_values
+from striate.inspect.matrix import matrix
 from striate.inspect.summary import Row, Summary, summarize, summary
 
-__all__ = ["Explanation", "Row", "Summary", "explain", "needed_values", "summarize", "summary"]
+__all__ = [
+    "Cost",
+    "Explanation",
+    "Row",
+    "SparseVersusDense",
+    "Summary",
+    "as_conv",
+    "as_linear",
+    "cost",
+    "explain",
+    "matrix",
+    "needed_values",
+    "sparse_versus_dense",
+    "summarize",
+    "summary",
+]
