@@ -10,6 +10,7 @@ from striate.errors import OptionError, ShapeError
 from striate.nn import functional as F
 from striate.nn.apply import apply
 from striate.nn.arguments import check_kind, whole
+from striate.nn.elementwise import finite
 from striate.nn.functional_norm import fixed_of
 from striate.nn.module import Module
 from striate.nn.parameter import Parameter
@@ -41,7 +42,7 @@ class _TrackedNorm(Module):
         where = type(self).__name__
         check_kind(where, device, dtype)
         size = self.num_features = whole(num_features, where, "num_features")
-        self.eps = _share(eps, where, "eps")
+        self.eps = finite(eps, where, "eps")
         self.momentum = None if momentum is None else _share(momentum, where, "momentum")
         self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
         self.weight = Parameter(np.ones(size, np.float32)) if self.affine else None
@@ -208,6 +209,8 @@ class LocalResponseNorm(Module):
 
 class CrossMapLRN2d(LocalResponseNorm):
     """`LocalResponseNorm` of images, by its older name.
+
+    It is what the paper says: `size` channels. torch's layer of this name adds up one more.
 
     Args:
         size: channels around each that count, itself included.
