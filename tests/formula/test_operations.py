@@ -32,7 +32,7 @@ def sample_shapes(case: Case) -> list[tuple[int, ...]]:
     operation, attributes = find_operation(case[0]), case[1]
     names = operation.argument_names(attributes, len(case[2]))
     return [
-        a.shape if name in operation.parameters else a.shape[1:]
+        a.shape if name in operation.shared(attributes) else a.shape[1:]
         for name, a in zip(names, case[2], strict=True)
     ]
 

@@ -25,7 +25,7 @@ def problem(case: Case, batch: int) -> tuple[Formula, dict[str, Any], tuple[str,
     op, attributes, arrays = case
     operation = find_operation(op)
     names = operation.argument_names(attributes, len(arrays))
-    shared = {n for n in names if n in operation.parameters}
+    shared = {n for n in names if n in operation.shared(attributes)}
     sized = [
         a if n in shared else np.resize(a, (batch, *a.shape[1:]))
         for n, a in zip(names, arrays, strict=True)

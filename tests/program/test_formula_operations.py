@@ -55,7 +55,7 @@ def built(case: Case) -> CaseProblem:
     op, attributes, arrays = case
     operation = find_operation(op)
     names = operation.argument_names(attributes, len(arrays))
-    batched = [n not in operation.parameters for n in names]
+    batched = [n not in operation.shared(attributes) for n in names]
     sizes = [math.prod(a.shape[1:]) for a, own in zip(arrays, batched, strict=True) if own]
     net, at, inputs, given, numbers = Net(sum(sizes)), 0, [], {}, {}
     for k, (array, own) in enumerate(zip(arrays, batched, strict=True)):

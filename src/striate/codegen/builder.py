@@ -195,6 +195,11 @@ class Builder:
         place = f"ptr {self.at(pointer, offset)}, i32 4, {self._first(count)}"
         self.emit(f"call void @{name}({self.vector} {value}, {place})")
 
+    def first_lanes(self, value: Value, count: int) -> Value:
+        """The first `count` lanes of a vector, the rest 0."""
+        _, _, lanes = self._first(count).partition("> ")
+        return self.select(lanes, value, self.zero)
+
     def _first(self, count: int) -> Value:
         lanes = ", ".join(f"i1 {'true' if k < count else 'false'}" for k in range(self.width))
         return f"{self.bits} <{lanes}>"

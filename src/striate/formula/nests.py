@@ -101,6 +101,17 @@ class Plan:
     def add(self, nest: Nest) -> None:
         self.nests.append(nest)
 
+    def drop_unread(self) -> None:
+        """Leave out temporaries that nobody reads, and what only they read."""
+        while True:
+            found = {r.tensor for nest in self.nests for r in reads(nest.body)}
+            unread = [name for name in self.temporaries if name not in found]
+            if not unread:
+                return
+            for name in unread:
+                del self.temporaries[name]
+            self.nests = [nest for nest in self.nests if nest.out not in unread]
+
     def temporary(self, axes: Sequence[str], body: Expr) -> Read:
         """A read of a new buffer over these axes that holds the body's values."""
         name = f"@{len(self.temporaries)}"
@@ -363,6 +374,7 @@ class _Backward:
             plan.zeroed.append(OUT)
         for nest in self.found:
             plan.add(nest)
+        plan.drop_unread()
 
     def _fills(self, nest: Nest) -> bool:
         """Whether the nest comes to each place of the tensor exactly once."""

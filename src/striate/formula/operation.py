@@ -115,13 +115,17 @@ class Operation:
         """For operations that only move numbers: the input and place that `at` comes from."""
         raise OptionError(f"{self.name}: its outputs are computed, not moved.")
 
+    def shared(self, attributes: Attributes) -> frozenset[str]:
+        """The arguments that have no batch axis."""
+        return frozenset(self.parameters)
+
     def full_shapes(
         self, attributes: Attributes, shapes: Sequence[Shape], batch: int = 1
     ) -> list[Shape]:
         """The shapes with the batch axis put before those that have one."""
-        names = self.argument_names(attributes, len(shapes))
+        names, shared = self.argument_names(attributes, len(shapes)), self.shared(attributes)
         return [
-            tuple(shape) if name in self.parameters else (batch, *shape)
+            tuple(shape) if name in shared else (batch, *shape)
             for name, shape in zip(names, shapes, strict=True)
         ]
 

@@ -52,8 +52,8 @@ from striate.formula.loss_images import GramMatrix, OverlapLoss, StyleLoss, Tota
 from striate.formula.loss_scalar import ScalarLoss
 from striate.formula.norm import BatchNorm, BatchNormTraining, LocalResponseNorm
 from striate.formula.operation import Gradient, Operation
-from striate.formula.pad import Pad
 from striate.formula.own import IndexFormula
+from striate.formula.pad import Pad
 from striate.formula.permute import Permute
 from striate.formula.pool import (
     AvgPool1d,

@@ -140,15 +140,8 @@ class IndexFormula(Operation):
             raise ShapeError(f"formula: expected inputs {', '.join(names)}; got {count} of them.")
         return names
 
-    def full_shapes(
-        self, attributes: Attributes, shapes: Sequence[Shape], batch: int = 1
-    ) -> list[Shape]:
-        parts = _Parts(attributes)
-        names = self.argument_names(attributes, len(shapes))
-        return [
-            (batch, *shape) if name in parts.inputs else tuple(shape)
-            for name, shape in zip(names, shapes, strict=True)
-        ]
+    def shared(self, attributes: Attributes) -> frozenset[str]:
+        return frozenset(_Parts(attributes).parameters)
 
     def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
         return self.formula(attributes, self.full_shapes(attributes, shapes)).shape[1:]

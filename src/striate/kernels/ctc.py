@@ -242,9 +242,7 @@ class _Emitter:
 
         b.loop(0, p.row, clear)
         self._back(p.time - 1, total, share, ending=True)
-        b.loop(
-            1, p.time, lambda k, _: self._back(b.sub(p.time - 1, k), total, share, ending=False)
-        )
+        b.loop(1, p.time, lambda k, _: self._back(b.sub(p.time - 1, k), total, share, ending=False))
 
     def _back(self, t: Int, total: Value, share: Value, ending: bool) -> None:
         b, p = self.b, self.p

@@ -71,6 +71,8 @@ class Lowering:
         self.decisions: dict[str, Decision] = {}  # by the label of the stages that they shaped
         self.updates: dict[str, int] = {}  # how often a parameter has been updated
         self.claims = self._claim_concats()
+        self.wanted: dict[str, int] = {}  # values that the caller gets: the number of the array
+        self.delivered: dict[str, int] = {}  # those that were written there when they were made
 
     # ---- values -------------------------------------------------------------------------------
 
@@ -162,6 +164,8 @@ class Lowering:
     def deliver(self, name: str, number: int) -> None:
         """Bring an output into the caller's array."""
         root = self.schedule.root[name]
+        if self.delivered.get(root) == number:
+            return
         shape, elements = self.shape(root), math.prod(self.shape(root))
         out = Ref("array", f"output:{number}", step=4 * elements)
         if self.has(root, BLOCKED) and positions(shape) > 1:
@@ -175,6 +179,25 @@ class Lowering:
             source = self.value(root, PLAIN)
         copy = recipe(Routine(copy_floats(self.target, elements)))
         self.run(name, copy, {"to": out, "from": source})
+
+    def caller_place(self, name: str) -> Ref | None:
+        """Where the caller wants a value, if nobody else reads it."""
+        number = self.wanted.get(name)
+        readers = [n for n in self.graph.nodes.values() if name in map(self._root_of, n.inputs)]
+        if number is None or readers:
+            return None
+        self.delivered[name] = number
+        return Ref("array", f"output:{number}", step=4 * math.prod(self.shape(name)))
+
+    def rows(self, name: str) -> Operand:
+        """A plain value, or the caller's array itself, for kernels that read at any address."""
+        root = self.schedule.root[name]
+        if root in self.arrays and not self.has(root, PLAIN):
+            return Ref("array", root, step=self.arrays[root])
+        return self.value(root, PLAIN)
+
+    def _root_of(self, name: str) -> str:
+        return self.schedule.root.get(name, name)
 
     # ---- stages -------------------------------------------------------------------------------
 

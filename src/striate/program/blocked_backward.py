@@ -36,6 +36,7 @@ from striate.kernels.response_norm import local_response_norm_gradient
 from striate.kernels.routine import Recipe, Routine, blocks, recipe
 from striate.kernels.update import update
 from striate.kernels.winograd_weight import winograd_weight
+from striate.program import blocked_channel
 from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
 from striate.program.blocked_forward import (
     ForwardLowering,
@@ -84,6 +85,7 @@ class TrainingLowering(ForwardLowering):
         self.left = {p: len(nodes) for p, nodes in parts.items()}
         self.first = {p: nodes[0] for p, nodes in parts.items()}
         self.late: list[str] = []  # parameters updated together at the end
+        self.channel_sums: dict[tuple[str, ...], dict[str, Ref]] = {}  # of a channel map's node
         self.sums: dict[str, dict[str, Operand]] = {}  # of a batch norm: Σ dy and Σ dy·x̂
 
     # ---- parameters' gradients ----------------------------------------------------------------
@@ -144,7 +146,7 @@ class TrainingLowering(ForwardLowering):
         for tensor in made.tensors:
             source = inputs[tensor]
             batched = tensor in made.batched
-            operands[tensor] = self.value(source, PLAIN) if batched else Ref("parameter", source)
+            operands[tensor] = self.rows(source) if batched else Ref("parameter", source)
         routine = Routine(made.kernel, samples=0, scratch=made.scratch)
         self.run(name, recipe(routine), operands)
         self.written(node.name, where)
@@ -247,7 +249,7 @@ class TrainingLowering(ForwardLowering):
         if w is None:
             self.other(step)
         elif step.node.operation.startswith("local_transpose"):
-            operands: dict[str, Operand] = {"source": self.value(dy, PLAIN)}
+            operands: dict[str, Operand] = {"source": self.rows(dy)}
             operands["weight"] = Ref("parameter", weight)
             operands["out"] = self.make(step.output, PLAIN)
             self.run(step.output, local(self.target, local_form(w)), operands)
@@ -267,7 +269,7 @@ class TrainingLowering(ForwardLowering):
             dy, x = x, dy
         name, where = self.gradient(step.node.name)
         operands: dict[str, Operand] = {"dw": where}
-        operands |= {"dy": self.value(dy, PLAIN), "x": self.value(x, PLAIN)}
+        operands |= {"dy": self.rows(dy), "x": self.rows(x)}
         self.run(name, local_weight_gradient(self.target, local_form(w)), operands)
         self.written(step.node.name, where)
 
@@ -428,6 +430,13 @@ class TrainingLowering(ForwardLowering):
         operands |= self.tail(step, BLOCKED)
         operands["out"] = self.make(step.output, BLOCKED)
         self.run(step.output, made, operands)
+
+    def op_channel_map_dp0(self, step: Fused) -> None:
+        blocked_channel.to_parameters(self, step)
+
+    op_channel_map_dp1 = op_channel_map_dp2 = op_channel_map_dp3 = op_channel_map_dp0
+    op_channel_map_dp4 = op_channel_map_dp5 = op_channel_map_dp6 = op_channel_map_dp0
+    op_channel_map_dp7 = op_channel_map_dp0
 
     # ---- pooling and slices -------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from striate.kernels.routine import blocks
 from striate.kernels.samples import lane_tables
 from striate.kernels.window import Taps
 from striate.kernels.winograd import Winograd, transform_weights, u_floats, winograd
+from striate.program import blocked_channel
 from striate.program.blocked import BLOCKED, PLAIN, Lowering, Operand, positions
 from striate.program.choose import FORWARD, TO_SOURCE, Choice, winograd_form
 from striate.program.convolution import Windows, flat_image, windows_of
@@ -236,13 +237,13 @@ class ForwardLowering(Lowering):
         if w is None:
             self.other(step)
             return
-        operands: dict[str, Operand] = {"source": self.value(x, PLAIN)}
+        operands: dict[str, Operand] = {"source": self.rows(x)}
         operands["weight"] = Ref("parameter", weight)
         kind = ""
         if bias:
             operands["bias"] = Ref("parameter", bias[0])
             kind = "place" if len(self.shape(bias[0])) > 1 else "channel"
-        operands["out"] = self.make(step.output, PLAIN)
+        operands["out"] = self.caller_place(step.output) or self.make(step.output, PLAIN)
         self.run(step.output, local(self.target, local_form(w), kind), operands)
 
     op_local1d = op_local3d = op_local2d
@@ -259,9 +260,9 @@ class ForwardLowering(Lowering):
 
     def local_back(self, step: Fused, w: Windows, source: str, weight: str) -> None:
         """The transpose of a locally connected layer."""
-        operands: dict[str, Operand] = {"dy": self.value(source, PLAIN)}
+        operands: dict[str, Operand] = {"dy": self.rows(source)}
         operands["weight"] = Ref("parameter", weight)
-        operands["out"] = self.make(step.output, PLAIN)
+        operands["out"] = self.caller_place(step.output) or self.make(step.output, PLAIN)
         self.run(step.output, local_input_gradient(self.target, local_form(w)), operands)
 
     def local_windows(self, node: Node, x: str, weight: str, y: str) -> Windows | None:
@@ -358,6 +359,12 @@ class ForwardLowering(Lowering):
         chunk = count // parts * self.target.width
         refs = tuple(Ref("value", key, part=chunk) for key in (out, *keys))
         self.stages.append(Stage(step.output, (Work(kernel, refs),), parts))
+
+    def op_channel_map(self, step: Fused) -> None:
+        blocked_channel.forward(self, step)
+
+    def op_channel_map_dx(self, step: Fused) -> None:
+        blocked_channel.to_input(self, step)
 
     def _map_layout(self, node: Node) -> str:
         if len(node.shape) < 2:
@@ -463,24 +470,37 @@ class _LaneItem:
     def _value(self, name: str, write: bool) -> Ref:
         if name in self.places:
             return self.places[name]
-        low, elements = self.low, math.prod(self.low.shape(name))
+        elements = math.prod(self.low.shape(name))
         place = self.places[name] = self._take(elements * self.target.width)
         samples = Number(batch=1, group=-self.target.width, limit=self.target.width)
         if write:
-            key = low.make(name, PLAIN)
-            step = Number(low.places.step(key))
             kernel = lanes_to_rows(self.target, elements)
-            known: dict[str, Argument] = {"out": Ref("value", key), "source": place}
+            out, step = self._out(name)
+            known: dict[str, Argument] = {"out": out, "source": place}
             known |= {"out_step": step, "samples": samples}
             self.after.append(_named(kernel, known))
         else:
-            key = low.value(name, PLAIN)
-            step = Number(low.places.step(key))
             kernel = rows_to_lanes(self.target, elements)
-            known = {"out": place, "source": Ref("value", key)}
+            source, step = self._source(name)
+            known = {"out": place, "source": source}
             known |= {"source_step": step, "samples": samples}
             self.before.append(_named(kernel, known))
         return place
+
+    def _out(self, name: str) -> tuple[Ref, Number]:
+        """Where the rows of a value go, and floats from one to the next."""
+        direct = self.low.caller_place(name)
+        if direct is not None:
+            return direct, Number(direct.step // 4)
+        key = self.low.make(name, PLAIN)
+        return Ref("value", key), Number(self.low.places.step(key))
+
+    def _source(self, name: str) -> tuple[Ref, Number]:
+        """Where the rows of a value are, and floats from one to the next."""
+        found = self.low.rows(name)
+        if isinstance(found, Ref):
+            return found, Number(found.step // 4)
+        return Ref("value", found), Number(self.low.places.step(found))
 
     def _table(self, name: str) -> Ref:
         """One of the group's lane tables, filled at the item's beginning."""

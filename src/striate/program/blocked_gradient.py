@@ -188,6 +188,8 @@ def _lower(
     """Append all stages; returns how many the forward pass has."""
     for source in low.graph.inputs:
         low.arrays[source.name] = 4 * math.prod(source.shape)
+    delivered = [*outputs, *slopes]
+    low.wanted = {low.schedule.root[name]: k for k, name in enumerate(delivered)}
     steps = [s for s in low.schedule.steps if s.node.batched or ":d" in s.node.op]
     first = [s for s in steps if s.node.name in forward.nodes]
     for step in first:
