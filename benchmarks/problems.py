@@ -9,7 +9,7 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("problems.txt")
 RACES = ("training", "inference", "latency")
-KINDS = (*RACES, "layer", "scaling", "import", "compile", "memory", "whole")
+KINDS = (*RACES, "layer", "filter", "scaling", "import", "compile", "memory", "whole")
 PASSES = ("forward", "input", "weight")
 _SHOWN = ("pass", "n", "batch", "threads", "mode", "algorithm")
 

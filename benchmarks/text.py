@@ -82,6 +82,7 @@ def title(result: Result) -> str:
         "inference": f"{name}, inference, batch {batch}, {threads}",
         "latency": f"{name}, one image, {threads}",
         "layer": f"{p.name}, {p.settings.get('pass')}, n = {p.settings.get('n', '1')}, {threads}",
+        "filter": f"filter {p.name} on {p.settings.get('h')}² pixels, {threads}",
         "scaling": f"{name}, {step}, batch {batch}: two threads against one",
         "import": "`import striate`",
         "compile": f"machine code of {name}, {both}",
@@ -92,7 +93,7 @@ def title(result: Result) -> str:
 
 def is_race(result: Result) -> bool:
     """Whether contenders are timed against each other."""
-    return result.problem.kind in (*RACES, "layer")
+    return result.problem.kind in (*RACES, "layer", "filter")
 
 
 def reached(result: Result) -> bool | None:

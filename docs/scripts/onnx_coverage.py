@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "operations" / "onnx.md"
@@ -71,11 +72,11 @@ def by_operator() -> str:
     return "\n".join(lines)
 
 
-def groups(found: Iterable[object]) -> dict[str, list[object]]:
+def groups(found: Iterable[Any]) -> dict[str, list[Any]]:
     """Cases by what they test."""
-    result: dict[str, list[object]] = {}
+    result: dict[str, list[Any]] = {}
     for case in found:
-        result.setdefault(case.operator, []).append(case)  # type: ignore[attr-defined]
+        result.setdefault(case.operator, []).append(case)
     return result
 
 
@@ -108,7 +109,7 @@ def names() -> str:
     lines = ["## The cases that pass", ""]
     passed = [c for c in cases() if c.covered and not outcome(c).wrong]
     for operator, group in sorted(groups(passed).items()):
-        listed = " ".join(c.name.removeprefix("test_") for c in group)  # type: ignore[attr-defined]
+        listed = " ".join(c.name.removeprefix("test_") for c in group)
         lines += [f"**{operator}** ({len(group)}): `{listed}`", ""]
     return "\n".join(lines).rstrip()
 

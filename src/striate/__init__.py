@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from striate.inspect.summary import summary
     from striate.nn import scalar
     from striate.nn.frozen import freeze
+    from striate.nn.gradient_check import check_gradient
+    from striate.nn.gradients import gradient, jacobian, vjp
     from striate.settings import get_num_threads, manual_seed, set_num_threads
     from striate.train.fit import fit
 
 __all__ = [
     "Graph",
     "__version__",
+    "check_gradient",
     "data",
     "errors",
     "explain",
@@ -41,7 +44,9 @@ __all__ = [
     "formats",
     "freeze",
     "get_num_threads",
+    "gradient",
     "inspect",
+    "jacobian",
     "load",
     "manual_seed",
     "models",
@@ -52,21 +57,26 @@ __all__ = [
     "scalar",
     "set_num_threads",
     "summary",
+    "vjp",
 ]
 
 _MODULES = ("data", "errors", "filters", "formats", "inspect", "models", "nn", "optim", "plot")
 _HOMES = {
     "Graph": "striate.graph.graph",
+    "check_gradient": "striate.nn.gradient_check",
     "explain": "striate.inspect.explain",
     "fit": "striate.train.fit",
     "freeze": "striate.nn.frozen",
     "get_num_threads": "striate.settings",
+    "gradient": "striate.nn.gradients",
+    "jacobian": "striate.nn.gradients",
     "load": "striate.formats.model_file",
     "manual_seed": "striate.settings",
     "save": "striate.formats.model_file",
     "scalar": "striate.nn",
     "set_num_threads": "striate.settings",
     "summary": "striate.inspect.summary",
+    "vjp": "striate.nn.gradients",
 }
 
 

@@ -150,6 +150,21 @@ def test_a_model_as_bytes_and_inputs_by_name() -> None:
     assert prepared.used == {"graph"}
 
 
+def test_a_model_runs_again_on_other_sizes() -> None:
+    nodes, weights = network()
+    prepared = Backend.prepare(model(nodes, weights))
+    for batch in (2, 5, 2):
+        x = np.random.default_rng(batch).standard_normal((batch, 1, 6, 6)).astype(np.float32)
+        expected = by_onnx(model(nodes, weights), x)
+        np.testing.assert_allclose(prepared.run([x])[0], expected, rtol=2e-5, atol=1e-6)
+
+
+def test_resize_before_it_had_options() -> None:
+    x = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
+    y = run([make("Resize", "x s")], x, {"s": np.array([1, 1, 2, 1.5], np.float32)}, opset=10)
+    assert y.tolist() == [[[[0, 0, 1], [0, 0, 1], [2, 2, 3], [2, 2, 3]]]]
+
+
 # ---- refusals --------------------------------------------------------------------------------
 
 
@@ -214,6 +229,8 @@ def test_a_shape_beyond_all_measure_is_refused() -> None:
 def test_other_devices_and_numbers_of_inputs_are_refused() -> None:
     with pytest.raises(ModelError, match="device 'CPU'; got 'CUDA'"):
         Backend.prepare(model([make("Relu", "x")]), "CUDA")
+    with pytest.raises(ModelError, match="input 'x' expected an array; got list"):
+        Backend.prepare(model([make("Relu", "x")])).run([[np.ones(1)]])
     with pytest.raises(ShapeError, match="expected inputs x; got 2 arrays"):
         Backend.prepare(model([make("Relu", "x")])).run([np.ones(1), np.ones(1)])
 

@@ -126,9 +126,7 @@ MORE: dict[str, Made] = {  # that torch does not have
     "ctc": (
         lambda: nn.Sequential(*classifier(), Rows()),
         lambda: nn.CTCLoss(zero_infinity=True),
-        np.where(
-            np.arange(2) < RNG.integers(1, 3, (SAMPLES, 1)), RNG.integers(1, 3, (SAMPLES, 2)), -1
-        ),
+        spellings(),
     ),
     "bce": (lambda: nn.Sequential(*classifier(), nn.Sigmoid()), nn.BCELoss, signs(5) / 2 + 0.5),
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,25 +22,33 @@ _MOST = 2**25  # complex numbers held at once
 
 
 @functools.cache
-def _library() -> tuple[Callable[..., Array], Callable[..., Array]]:
-    """rfft2 and irfft2 of the last two axes."""
+def _library() -> Any:
+    """The module with rfft2, irfft2, rfft and fft."""
     try:
         from scipy import fft
     except ImportError:
-        return np.fft.rfft2, np.fft.irfft2
-    return (
-        lambda x, s: fft.rfft2(x, s, workers=get_num_threads()),
-        lambda x, s: fft.irfft2(x, s, workers=get_num_threads()),
-    )
+        return np.fft
+    return fft
+
+
+def _threads() -> dict[str, int]:
+    return {} if _library() is np.fft else {"workers": get_num_threads()}
 
 
 def forward(x: Array, size: tuple[int, int]) -> Array:
     """The half spectrum of real planes, filled up with 0 to `size`."""
-    return np.asarray(_library()[0](x, size))
+    return np.asarray(_library().rfft2(x, size, **_threads()))
 
 
 def backward(x: Array, size: tuple[int, int]) -> Float32:
-    return np.asarray(_library()[1](x, size), np.float32)
+    return np.asarray(_library().irfft2(x, size, **_threads()), np.float32)
+
+
+def forward_kernel(kernel: Array, size: tuple[int, int]) -> Array:
+    """`forward` of a plane of few rows: those of 0 are not transformed along."""
+    library, threads = _library(), _threads()
+    rows = library.rfft(kernel.astype(np.float32), size[1], axis=1, **threads)
+    return np.asarray(library.fft(rows, size[0], axis=0, **threads))
 
 
 @functools.lru_cache(maxsize=256)
@@ -70,7 +77,7 @@ def whole_size(padded: tuple[int, int]) -> tuple[int, int]:
 def fft(padded: Float32, kernel: Array) -> Float32:
     """(planes, ph, pw) to (planes, ph − kh + 1, pw − kw + 1): Y = X · conj(W)."""
     size = whole_size(padded.shape[1:])
-    weight = np.conj(forward(kernel.astype(np.float32), size))
+    weight = np.conj(forward_kernel(kernel, size))
     rows, columns = (p - k + 1 for p, k in zip(padded.shape[1:], kernel.shape, strict=True))
     out = np.empty((len(padded), rows, columns), np.float32)
     for k, plane in enumerate(padded):  # plane by plane: the spectrum stays in the cache longer
@@ -99,7 +106,7 @@ def overlap_add(padded: Float32, kernel: Array) -> Float32:
     size = tile_size((kh, kw))
     step = size[0] - kh + 1, size[1] - kw + 1
     down, across = (-(-p // s) for p, s in zip(padded.shape[1:], step, strict=True))
-    weight = forward(kernel[::-1, ::-1].astype(np.float32), size)
+    weight = forward_kernel(kernel[::-1, ::-1], size)
     full = np.zeros(
         (len(padded), (down - 1) * step[0] + size[0], (across - 1) * step[1] + size[1]), np.float32
     )

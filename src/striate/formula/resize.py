@@ -149,7 +149,7 @@ def axis_taps(size: int, count: int, step: float | None, attributes: Attributes)
     elif step is None:
         step = size / count
     if attributes["antialias"]:
-        return _wide(size, count, step, mode, align)
+        return _wide(size, count, step, mode)
     whole = np.arange(count, dtype=np.float64)
     at = whole * step if align else (whole + 0.5) * step - 0.5
     return _linear(size, at) if mode == "linear" else _cubic(size, at)
@@ -200,7 +200,7 @@ def _triangle(distance: Array) -> Array:
     return found
 
 
-def _wide(size: int, count: int, step: float, mode: str, align: bool) -> Taps:
+def _wide(size: int, count: int, step: float, mode: str) -> Taps:
     """Weights whose reach grows with the step where that is above 1, each row summing up to 1."""
     filters: dict[str, tuple[float, Callable[[Array], Array]]] = {
         "linear": (1.0, _triangle),
@@ -209,7 +209,7 @@ def _wide(size: int, count: int, step: float, mode: str, align: bool) -> Taps:
     reach, weigh = filters[mode]
     scale = max(step, 1.0)
     reach *= scale
-    centre = step * (np.arange(count) + 0.5) if not align else step * (np.arange(count)) + 0.5
+    centre = step * (np.arange(count) + 0.5)  # whether corners are aligned or not, as PyTorch
     first = np.maximum((centre - reach + 0.5).astype(np.intp), 0)
     stop = np.minimum((centre + reach + 0.5).astype(np.intp), size)
     taps = int((stop - first).max())

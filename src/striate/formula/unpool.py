@@ -13,7 +13,7 @@ import numpy as np
 
 from striate.errors import OptionError, ShapeError
 from striate.formula.adaptive_pool import AdaptiveMaxPool, FractionalMaxPool
-from striate.formula.expression import Expr, Index, Max, Reduce, Tensor, call, where
+from striate.formula.expression import Expr, Index, Max, Reduce, Tensor, call, minimum, where
 from striate.formula.formula import Formula
 from striate.formula.operation import (
     Array,
@@ -43,7 +43,8 @@ def _switches(pooled: Formula) -> Formula:
     hit = where(call("ge", read, largest), place, strange)
     over = tuple(Index(((axis, 1),)) for axis in largest.over)
     outside = {**pooled.outside, **dict.fromkeys(constants, math.inf)}
-    body = -Max(over, -hit)
+    last = math.prod(shape[2:]) - 1
+    body = minimum(-Max(over, -hit), last)  # dilated windows may miss a small image altogether
     return Formula(
         pooled.output, body, pooled.sizes, pooled.shapes, outside, constants, result="place"
     )

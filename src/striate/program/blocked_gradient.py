@@ -75,7 +75,14 @@ class GradientLowering(TrainingLowering):
         known = self.places.fixed.get(kind, 0)
         return self.fixed(kind, max(known, floats), lasting=True)
 
-    # ---- batch norm by running statistics -----------------------------------------------------
+    # ---- batch norm ---------------------------------------------------------------------------
+
+    def op_batch_norm_training(self, step: Fused) -> None:
+        # The running statistics are copies that nobody reads: any momentum will do.
+        attributes = {**step.node.attributes, "momentum": 0.0}
+        super().op_batch_norm_training(
+            replace(step, node=replace(step.node, attributes=attributes))
+        )
 
     def op_batch_norm_dx(self, step: Fused) -> None:
         node = step.node

@@ -257,7 +257,7 @@ def _contiguous(cols: Places) -> tuple[int, int]:
 
     Borders that repeat the image have several; the longest is the image itself.
     """
-    breaks = np.flatnonzero(np.diff(cols) != 1) + 1
+    breaks = np.flatnonzero((np.diff(cols) != 1) | (cols[:-1] < 0)) + 1
     starts = np.concatenate([[0], breaks])
     lengths = np.diff(np.concatenate([starts, [cols.size]]))
     lengths[cols[starts] != 0] = 0

@@ -26,14 +26,15 @@ class Representation:
 
     Attributes:
         used: how the last run computed: "graph" (a program of striate's, native by default),
-            "reference" (a formula in float64) or "numpy" (shapes, types and whole numbers).
+            "reference" (a formula in float64) or "numpy" (shapes, types and whole numbers); and
+            "without kernel", where native code lacks an operation of the graph.
     """
 
     def __init__(self, model: Any) -> None:
         self.graph = model.graph
         self.opset = _opset_of(model)
         self.used: frozenset[str] = frozenset()
-        self._constants = {k.name: Value.of(array_of(k), True) for k in self.graph.initializer}
+        self._constants = {k.name: array_of(k) for k in self.graph.initializer}
         for node in self.graph.node:
             where = f"node {node.name or node.output[0]!r}"
             if node.domain not in _DOMAINS:
@@ -50,30 +51,42 @@ class Representation:
             inputs: arrays in the model's order, or by name.
         """
         lowering = Lowering(self.opset)
-        lowering.values.update(self._constants)
+        own = {name: Value.of(array, constant=True) for name, array in self._constants.items()}
+        lowering.values.update(own)
         lowering.values.update(self._named(inputs))
         for node in self.graph.node:
             lowering.run(node)
         found = [self._output(lowering, output.name) for output in self.graph.output]
         compute(found)
-        self.used = frozenset(lowering.used)
+        lost = any(recorder.without_kernel for recorder in lowering.recorders.values())
+        self.used = frozenset(lowering.used | ({"without kernel"} if lost else set()))
         return tuple(value.array for value in found)
 
     def _named(self, inputs: Sequence[Any] | dict[str, Any]) -> dict[str, Value]:
         names = [k.name for k in self.graph.input]
         if isinstance(inputs, dict):
-            return {name: Value.of(array) for name, array in inputs.items()}
+            return {name: _tensor(name, array) for name, array in inputs.items()}
         asked = [name for name in names if name not in self._constants]
         if len(inputs) == len(asked):
             names = asked
         if len(inputs) != len(names):
             raise ShapeError(f"onnx: expected inputs {', '.join(names)}; got {len(inputs)} arrays.")
-        return {name: Value.of(array) for name, array in zip(names, inputs, strict=True)}
+        return {name: _tensor(name, array) for name, array in zip(names, inputs, strict=True)}
 
     def _output(self, lowering: Lowering, name: str) -> Value:
         if name not in lowering.values:
             raise ModelError(f"onnx: the output {name!r} is given by no node.")
         return lowering.values[name]
+
+
+def _tensor(name: str, array: Any) -> Value:
+    """The value of an input."""
+    if not isinstance(array, (np.ndarray, np.generic)):
+        raise ModelError(
+            f"onnx: the input {name!r} expected an array; got {type(array).__name__}. Sequences "
+            "and optional values are not supported."
+        )
+    return Value.of(array)
 
 
 class Backend:
@@ -110,7 +123,7 @@ class Backend:
         """Run one operator on arrays."""
         lowering = Lowering(int(keywords.get("opset_version", _NEWEST_OPSET)))
         for name, array in zip(node.input, inputs, strict=True):
-            lowering.values[name] = Value.of(np.asarray(array))
+            lowering.values[name] = _tensor(name, array)
         lowering.run(node)
         return tuple(lowering.values[name].array for name in node.output if name)
 

@@ -27,11 +27,16 @@ FLOAT32, BOOL, INT64 = np.dtype(np.float32), np.dtype(np.bool_), np.dtype(np.int
 
 
 class Recorder:
-    """A graph that grows, the arrays that it reads, and its batch."""
+    """A graph that grows, the arrays that it reads, and its batch.
+
+    Attributes:
+        without_kernel: whether native code could not run it, so that the reference did.
+    """
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
         self.graph = Graph()
+        self.without_kernel = False
         self.inputs: dict[str, Array] = {}
         self.parameters: dict[str, Array] = {}
 
@@ -65,6 +70,7 @@ class Recorder:
         try:
             found = _program(text).values(inputs, parameters, list(names))
         except CompileError:  # an operation without a kernel: the reference has them all
+            self.without_kernel = True
             found = _program(text, "reference").values(inputs, parameters, list(names))
         return found
 
@@ -106,7 +112,7 @@ class Value:
         self.dtype = np.dtype(dtype)
         self.place = place
         self._array = array
-        self._entered: dict[tuple[int, bool], str] = {}
+        self._entered: dict[tuple[Recorder, str], str] = {}
 
     @classmethod
     def of(cls, array: Any, constant: bool = False) -> Value:
@@ -143,14 +149,14 @@ class Value:
                 return self.place.node
             if recorder.batch == 1:
                 return self._turned(recorder, self.place.node, whole)
-        key = (id(recorder), whole)
+        key = (recorder, "whole" if whole else "batched")
         if key not in self._entered:
             self._entered[key] = recorder.enter(self.array[None] if whole else self.array)
         return self._entered[key]
 
     def _turned(self, recorder: Recorder, node: str, whole: bool) -> str:
         """The other form, where the batch is 1: the same numbers in another shape."""
-        key = (id(recorder), whole)
+        key = (recorder, "whole" if whole else "batched")
         if key not in self._entered:
             shape = self.shape if whole else self.shape[1:]
             found = recorder.apply("reshape", [node], {"shape": list(shape)})
@@ -159,7 +165,7 @@ class Value:
 
     def parameter(self, recorder: Recorder) -> str:
         """The name of the parameter that holds the value."""
-        key = (-id(recorder), True)
+        key = (recorder, "parameter")
         if key not in self._entered:
             self._entered[key] = recorder.parameter(self.array)
         return self._entered[key]

@@ -267,7 +267,9 @@ def _filled(c: Call, x: Value, axes: dict[int, Axis], options: Options) -> Value
 
 
 @operator("Upsample", since=7)
+@operator("Resize", since=10)
 def upsample(c: Call) -> Value:
+    """As it was before Resize got its options."""
     x, mode = c.value(0), c.attribute("mode", "nearest")
     given = c.attribute("scales") if c.opset < 9 else [float(k) for k in c.value(1).array]
     if len(given) != x.rank or mode not in ("nearest", "linear", "bilinear"):

@@ -101,7 +101,11 @@ def permute(c: Call, x: Value, order: Sequence[int]) -> Value:
 
 def moved_by_numpy(x: Value) -> bool:
     """Whether a value is a shape, an index or the model's own: no business of a graph."""
-    return x.constant or x.dtype == INT64 or x.dtype.kind not in "fiub" or 0 in x.shape
+    return x.constant or _is_bookkeeping(x)
+
+
+def _is_bookkeeping(x: Value) -> bool:
+    return x.dtype == INT64 or x.dtype.kind not in "fiub" or 0 in x.shape
 
 
 # ---- parts -----------------------------------------------------------------------------------
@@ -343,12 +347,12 @@ def gather(c: Call) -> Value:
 
 def rows_of(c: Call, x: Value, rows: Any, axis: int, constant: bool = True) -> Value:
     """`x` at places of an axis, which the axes of `rows` take the place of."""
-    if moved_by_numpy(x) or not rows.size:
+    if (x.constant and constant) or _is_bookkeeping(x) or not rows.size:
         return c.given(np.take(x.array, rows, axis), constant=x.constant and constant)
     order = [axis, *(k for k in range(x.rank) if k != axis)]
     table = permute(c, x, order)
     table = c.reshape(table, (table.shape[0], math.prod(table.shape[1:])))
-    asked = Value.of(rows.reshape(1, -1).astype(np.float32))
+    asked = Value.of(rows.reshape(1, -1).astype(np.float32), constant)
     found = c.apply("embedding", [asked, table], {"padding": -1}, whole=False, dtype=x.dtype)
     rest = [n for k, n in enumerate(x.shape) if k != axis]
     apart = c.reshape(found, (*rows.shape, *rest))
