@@ -43,6 +43,7 @@ from striate.program.blocked_forward import (
     local_form,
     packing_of,
 )
+from striate.program.blocked_loss import loss_stage
 from striate.program.choose import FORWARD, TO_SOURCE, TO_WEIGHT, winograd_form
 from striate.program.convolution import Windows, windows_of
 from striate.program.fuse import Fused, Schedule
@@ -446,6 +447,15 @@ class TrainingLowering(ForwardLowering):
         self.run_blocks(step.output, kernel, operands, self.blocks(x))
 
     op_adaptive_avg_pool2d_dx = op_avg_pool2d_dx
+
+    # ---- losses -------------------------------------------------------------------------------
+
+    def _lanes(self, step: Fused) -> None:
+        stage = loss_stage(self, step)
+        if stage is None:
+            super()._lanes(step)
+        else:
+            self.stages.append(stage)
 
     # ---- the end of a step --------------------------------------------------------------------
 
