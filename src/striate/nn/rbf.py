@@ -13,7 +13,6 @@ from striate.nn import init
 from striate.nn.arguments import Sizes, named_pair, whole
 from striate.nn.module import Module
 from striate.nn.parameter import Parameter
-from striate.nn.several import SeveralInputs
 
 
 class RBF(Module):
@@ -110,7 +109,7 @@ class Subsample(Module):
         return f"{self.channels}, kernel_size={self.kernel_size}"
 
 
-class CosineSimilarity(SeveralInputs):
+class CosineSimilarity(Module):
     """`Σ x·y / (max(|x|, eps) · max(|y|, eps))` along an axis.
 
     Args:
@@ -134,7 +133,7 @@ class CosineSimilarity(SeveralInputs):
         return f"dim={self.dim}, eps={self.eps}"
 
 
-class PairwiseDistance(SeveralInputs):
+class PairwiseDistance(Module):
     """`(Σ |x − y + eps|^p)^(1/p)` along the last axis.
 
     Args:

@@ -18,6 +18,7 @@ from striate.graph.graph import Graph, Node
 from striate.kernels import conv, elementwise, pool
 from striate.kernels.depthwise import depthwise_weight_gradient
 from striate.kernels.direct_weight import DirectWeight, bias_gradient, weight_gradient
+from striate.kernels.embedding import embedding_rows_gradient
 from striate.kernels.formula import rows_gradient
 from striate.kernels.local import local, local_weight_gradient
 from striate.kernels.matmul import (
@@ -149,6 +150,15 @@ class TrainingLowering(ForwardLowering):
         routine = Routine(made.kernel, samples=0, scratch=made.scratch)
         self.run(name, recipe(routine), operands)
         self.written(node.name, where)
+
+    def op_embedding_dw(self, step: Fused) -> None:
+        dy, x, w = step.node.inputs
+        name, where = self.gradient(step.node.name)
+        numbers, padding = math.prod(self.shape(x)), int(step.node.attributes["padding"])
+        made = embedding_rows_gradient(self.target, numbers, *self.shape(w), padding)
+        operands = {"out": where, "upstream": self.value(dy, PLAIN), "x": self.value(x, PLAIN)}
+        self.run(name, recipe(Routine(made, samples=0)), operands)
+        self.written(step.node.name, where)
 
     # ---- convolution --------------------------------------------------------------------------
 

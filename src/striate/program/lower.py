@@ -19,7 +19,7 @@ from striate.formula.nests import UPSTREAM
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.graph.losses import TrainingLoss
-from striate.kernels import conv, ctc, elementwise, loss, pool
+from striate.kernels import conv, ctc, elementwise, embedding, loss, pool
 from striate.kernels.formula import formula_kernel
 from striate.kernels.kernel import Kernel, Tail
 from striate.kernels.window import Taps, reversed_taps, taps
@@ -250,6 +250,19 @@ def _uniform(c: Context, step: Fused) -> _Lowered:
     return kernel, [value(step.output), Slot("lane", "samples"), Slot("lane", "key")]
 
 
+def _embedding(c: Context, step: Fused) -> _Lowered:
+    x, w = step.node.inputs
+    kernel = embedding.embedding(c.target, math.prod(c.shape(x)), *c.shape(w))
+    return kernel, [value(step.output), value(x), Slot("parameter", w)]
+
+
+def _embedding_gradient(c: Context, step: Fused) -> _Lowered:
+    dy, x, w = step.node.inputs
+    padding = int(step.node.attributes["padding"])
+    kernel = embedding.embedding_gradient(c.target, math.prod(c.shape(x)), *c.shape(w), padding)
+    return kernel, [Slot("gradient", c.parameter_of(step.node.name)), value(dy), value(x)]
+
+
 def slice_calls(c: Context, step: Fused) -> list[Call]:
     """Concatenation, slicing and its gradient: copies of blocks."""
     node = step.node
@@ -375,6 +388,8 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
     "map": _map,
     "dropout": _dropout,
     "uniform": _uniform,
+    "embedding": _embedding,
+    "embedding:dw": _embedding_gradient,
     "softmax": _softmax,
     "softmax:dx": _softmax_gradient,
     "cross_entropy:dx": _cross_entropy_gradient,
