@@ -156,7 +156,8 @@ class TrainingLowering(ForwardLowering):
         name, where = self.gradient(step.node.name)
         numbers, padding = math.prod(self.shape(x)), int(step.node.attributes["padding"])
         made = embedding_rows_gradient(self.target, numbers, *self.shape(w), padding)
-        operands = {"out": where, "upstream": self.value(dy, PLAIN), "x": self.value(x, PLAIN)}
+        operands: dict[str, Operand] = {"out": where}
+        operands |= {"upstream": self.value(dy, PLAIN), "x": self.value(x, PLAIN)}
         self.run(name, recipe(Routine(made, samples=0)), operands)
         self.written(step.node.name, where)
 
