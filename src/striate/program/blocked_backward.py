@@ -38,6 +38,11 @@ from striate.kernels.routine import Recipe, Routine, blocks, recipe
 from striate.kernels.update import update
 from striate.kernels.winograd_weight import winograd_weight
 from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
+from striate.program.blocked_channel import (
+    function_of,
+    lower_to_input,
+    lower_to_parameter,
+)
 from striate.program.blocked_forward import (
     ForwardLowering,
     depthwise_form,
@@ -440,6 +445,28 @@ class TrainingLowering(ForwardLowering):
         operands |= self.tail(step, BLOCKED)
         operands["out"] = self.make(step.output, BLOCKED)
         self.run(step.output, made, operands)
+
+    # ---- functions of each channel ------------------------------------------------------------
+
+    def op_channel_map_dx(self, step: Fused) -> None:
+        f = function_of(self, step.node)
+        if f is None:
+            self.other(step)
+        else:
+            lower_to_input(self, step, f)
+
+    def _to_channel_parameter(self, step: Fused) -> None:
+        f = function_of(self, step.node)
+        if f is None:
+            self.other(step)
+            return
+        _, where = self.gradient(step.node.name)
+        lower_to_parameter(self, step.node, f, where)
+        self.written(step.node.name, where)
+
+    op_channel_map_dp0 = op_channel_map_dp1 = op_channel_map_dp2 = _to_channel_parameter
+    op_channel_map_dp3 = op_channel_map_dp4 = op_channel_map_dp5 = _to_channel_parameter
+    op_channel_map_dp6 = op_channel_map_dp7 = _to_channel_parameter
 
     # ---- pooling and slices -------------------------------------------------------------------
 
