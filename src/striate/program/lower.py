@@ -19,7 +19,7 @@ from striate.formula.nests import UPSTREAM
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.graph.losses import TrainingLoss
-from striate.kernels import conv, ctc, elementwise, embedding, loss, pool
+from striate.kernels import conv, ctc, elementwise, embedding, loss, loss_places, pool
 from striate.kernels.formula import formula_kernel
 from striate.kernels.kernel import Kernel, Tail
 from striate.kernels.window import Taps, reversed_taps, taps
@@ -399,19 +399,32 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
 COPIES = ("concat", "slice", "slice:dx")
 
 
+def _weighted_cross_entropy(c: Context, step: Fused, losses: Slot) -> Call:
+    (x, t), a = step.node.inputs[:2], step.node.attributes
+    classes, *places = c.shape(x)
+    weights = None if a["weight"] is None else tuple(float(w) for w in a["weight"])
+    sizes = (classes, math.prod(places))
+    problem = loss_places.Weighted(
+        *sizes, weights, int(a["ignore_index"]), float(a["label_smoothing"])
+    )
+    kernel = loss_places.weighted_cross_entropy(c.target, problem)
+    slots = (value(step.output), losses, value(x), value(t), Slot("lane", "scale"))
+    return Call(kernel, slots, step)
+
+
 def _loss_calls(c: Context, step: Fused) -> list[Call]:
-    """A loss without a kernel of its own: its gradient, its values, and what was right."""
+    """A loss that keeps its values in floats: its gradient, its values, and what was right."""
     node, width = step.node, c.target.width
-    formula, inputs = formula_of(c.graph, node)
-    made = formula_kernel(c.target, formula)
     found = Slot("scratch", f"{step.output}@losses", width)
-    tensors = [_tensor(c.graph, inputs, name) for name in made.tensors]
-    room = Slot("scratch", f"{step.output}@forward", made.scratch)
-    calls = [
-        lower(c, step),
-        Call(made.kernel, (found, *tensors, room), step),
-        Call(loss.store_result(c.target), (Slot("result", "losses"), found), step),
-    ]
+    if node.operation == "weighted_cross_entropy":
+        calls = [_weighted_cross_entropy(c, step, found)]
+    else:
+        formula, inputs = formula_of(c.graph, node)
+        made = formula_kernel(c.target, formula)
+        tensors = [_tensor(c.graph, inputs, name) for name in made.tensors]
+        room = Slot("scratch", f"{step.output}@forward", made.scratch)
+        calls = [lower(c, step), Call(made.kernel, (found, *tensors, room), step)]
+    calls.append(Call(loss.store_result(c.target), (Slot("result", "losses"), found), step))
     x, t = node.inputs[:2]
     if TrainingLoss(node.operation, node.attributes).classifies(c.shape(x)):
         kernel = loss.classified(c.target, math.prod(c.shape(x)))
