@@ -159,6 +159,15 @@ def test_a_model_runs_again_on_other_sizes() -> None:
         np.testing.assert_allclose(prepared.run([x])[0], expected, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("op", ["Sum", "Mean", "Max", "Min"])
+def test_many_inputs(op: str) -> None:
+    rows = {f"k{k}": np.array([[k, -k], [1, k % 3]], np.float32) for k in range(15)}
+    y = run([make(op, f"x {' '.join(rows)}")], np.zeros((2, 2)), rows)
+    every = np.stack([np.zeros((2, 2)), *rows.values()])
+    folded = {"Sum": every.sum(0), "Mean": every.mean(0), "Max": every.max(0), "Min": every.min(0)}
+    np.testing.assert_allclose(y, folded[op], rtol=1e-6)
+
+
 def test_resize_before_it_had_options() -> None:
     x = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
     y = run([make("Resize", "x s")], x, {"s": np.array([1, 1, 2, 1.5], np.float32)}, opset=10)
@@ -231,6 +240,8 @@ def test_other_devices_and_numbers_of_inputs_are_refused() -> None:
         Backend.prepare(model([make("Relu", "x")]), "CUDA")
     with pytest.raises(ModelError, match="input 'x' expected an array; got list"):
         Backend.prepare(model([make("Relu", "x")])).run([[np.ones(1)]])
+    with pytest.raises(ShapeError, match="expected an array for 'x'; got none"):
+        Backend.prepare(model([make("Relu", "x")])).run({})
     with pytest.raises(ShapeError, match="expected inputs x; got 2 arrays"):
         Backend.prepare(model([make("Relu", "x")])).run([np.ones(1), np.ones(1)])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import itertools
 import json
 from pathlib import Path
@@ -318,3 +320,12 @@ def test_every_operation_of_the_family_has_its_function_and_layer():
     for (stem, layer), rank in itertools.product(named.items(), RANKS):
         assert find_operation(f"{stem}{rank}d").name == f"{stem}{rank}d"
         assert callable(function(stem, rank)) and hasattr(nn, f"{layer}{rank}d")
+
+
+FUNCTIONS = ("functional_conv", "functional_local", "functional_pad", "data_format", "arguments")
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "conv", "local", "padding", "layout"])
+def test_examples(name):
+    found = doctest.testmod(importlib.import_module(f"striate.nn.{name}"))
+    assert found.failed == 0 and found.attempted > 0

@@ -6,6 +6,7 @@ The operations in float64 (values and gradients) and the functions in float32, f
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from striate import nn
 from striate.formula.operations import find_operation
 from striate.nn import functional as F
+from tests.formula.cases_conv import PEERS
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore:Using padding='same'")]
 torch = pytest.importorskip("torch")
@@ -92,6 +94,29 @@ def test_convolutions_in_float64(problem):
         inputs,
         lambda x, w, b=None: forward(x, w.flip(flip), b, **s),
     )
+
+
+@FEW
+@given(problems(most=5), st.lists(st.integers(1, 3), min_size=3, max_size=3))
+def test_kernels_that_are_not_shared_in_float64(problem, tiles):
+    """Locally connected, its transpose and tiled layers, against unfolded windows in torch."""
+    rank, x, w, b, s = problem
+    assume(fits(x, w, s))
+    rng, a = np.random.default_rng(0), attributes(s)
+    places = find_operation(f"conv{rank}d").shape(a, [x.shape[1:], w.shape])[1:]
+    kernels = rng.normal(size=(*w.shape, *places))
+    for bias in (None, b, rng.normal(size=(len(w), *places))):
+        inputs = [x, kernels] if bias is None else [x, kernels, bias]
+        peer = partial(PEERS[f"local{rank}d"], a)
+        check_operation(f"local{rank}d", a, inputs, peer)
+    back = {**a, "output_padding": [0] * rank}
+    v = rng.normal(size=(len(x), len(w), *places))
+    if transposes_fit(v, w, s, [0] * rank):
+        peer = partial(PEERS[f"local_transpose{rank}d"], back)
+        check_operation(f"local_transpose{rank}d", back, [v, kernels], peer)
+    banks = rng.normal(size=(*tiles[:rank], *w.shape))
+    peer = partial(PEERS[f"tiled_conv{rank}d"], a)
+    check_operation(f"tiled_conv{rank}d", a, [x, banks] if b is None else [x, banks, b], peer)
 
 
 def transposes_fit(x, w, s, more):

@@ -15,7 +15,7 @@ from striate.nn import functional as F
 
 pytestmark = pytest.mark.peer
 torch = pytest.importorskip("torch")
-quick = settings(max_examples=30, deadline=None)
+quick = settings(max_examples=20, deadline=None)
 REDUCTIONS = ("mean", "sum", "none")
 
 

@@ -95,6 +95,15 @@ class Loss(Operation):
             DataError: a target is out of range.
         """
 
+    def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
+        """Whether each place of x (classes, …) gives a number alone, and y[n] is made of these.
+
+        Returns:
+            The attributes for x (classes, fewer places), and whether y[n] is the mean of the
+            places' numbers (else it is their sum); None where places depend on each other.
+        """
+        return None
+
     def differentiable(self, argument: str) -> bool:
         return argument == "x" or not self.labels
 
@@ -159,6 +168,9 @@ class MseLoss(Loss):
     """
 
     name = "mse_loss"
+
+    def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
+        return attributes, True
 
     def shape(self, attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
         require_attributes(self.name, attributes, self.attributes)

@@ -108,6 +108,9 @@ class _Labelled(Loss):
         found = np.where(inside, weights[np.where(inside, targets, 0).astype(np.int64)], 0.0)
         return np.asarray(found.reshape(len(targets), -1).mean(axis=1))
 
+    def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
+        return attributes, True
+
     def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
         x = tuple(shapes[0])
         at = places_of(x[1:])
@@ -212,6 +215,9 @@ class SoftCrossEntropy(Loss):
                 f"x {('n', *x)} and {'no' if given is None else len(given)} weights."
             )
         return x
+
+    def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
+        return attributes, True
 
     def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
         shape, x = tuple(shapes[0]), Tensor("x")

@@ -83,6 +83,17 @@ class ScalarLoss(Loss):
                 )
         return x
 
+    def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
+        fewer = {}
+        for name, array in _constants(attributes).items():
+            if array.ndim == len(x) and array.size == len(array):
+                fewer[name] = array.reshape(-1, 1).tolist()  # one for each class
+            elif array.size == 1:
+                fewer[name] = float(array.reshape(-1)[0])
+            else:
+                return None
+        return {**attributes, "constants": fewer}, attributes["reduction"] == "mean"
+
     def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
         shape = tuple(shapes[0])
         place = axes(" ".join(["n", *(f"k{k}" for k in range(1, len(shape)))]))

@@ -98,7 +98,8 @@ class Embedding(Module):
                 f"Embedding.from_pretrained: expected (num_embeddings, embedding_dim); got shape "
                 f"{table.shape}."
             )
-        return cls(*table.shape, padding_idx=padding_idx, _weight=table)
+        rows, dim = table.shape
+        return cls(rows, dim, padding_idx=padding_idx, _weight=table)
 
     def forward(self, input: Any) -> Any:
         """The rows that the numbers name."""

@@ -259,4 +259,5 @@ def one_hot(input: Array, num_classes: int = -1) -> Array:
             f"one_hot: expected numbers from 0 to {count - 1}; got {numbers.min()} to "
             f"{numbers.max()}."
         )
-    return np.eye(count, dtype=np.float32)[numbers]
+    found: Array = np.eye(count, dtype=np.float32)[numbers]
+    return found

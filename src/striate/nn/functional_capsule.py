@@ -31,7 +31,7 @@ def squash(input: T, dim: int = -1) -> T:
     squared = sum_(mul(input, input), dim, True)
     # |s|²/(1 + |s|²)/|s| is |s|/(1 + |s|²): nothing is divided by a length that may be 0.
     factor = scalar(lambda t: choose(t > 0, sqrt(t), 0) / (1 + t), squared)
-    return cast(T, mul(input, factor))
+    return mul(input, factor)
 
 
 def capsules(input: T, weight: Weight, iterations: int = 3) -> T:

@@ -63,7 +63,8 @@ def dropout3d(input: T, p: float = 0.5, training: bool = True, inplace: bool = F
 
 
 def _channels(name: str, rank: int, input: T, p: float, training: bool, inplace: bool) -> T:
-    p, shape = probability(p, name), sample_shape(input, name)
+    shape: tuple[int, ...] = sample_shape(input, name)
+    p = probability(p, name)
     if len(shape) != 1 + rank:
         raise ShapeError(
             f"{name}: expected (n, channels, {_SPACE[rank]}); got {len(shape)} axes besides the "
@@ -84,7 +85,7 @@ def alpha_dropout(input: T, p: float = 0.5, training: bool = False, inplace: boo
 
     Source: Klambauer et al., Self-normalizing neural networks, arXiv:1706.02515.
     """
-    shape = sample_shape(input, "alpha_dropout")
+    shape: tuple[int, ...] = sample_shape(input, "alpha_dropout")
     return _alpha("alpha_dropout", input, shape, p, training, inplace)
 
 
@@ -96,7 +97,7 @@ def feature_alpha_dropout(
     Source: Klambauer et al., Self-normalizing neural networks, arXiv:1706.02515.
     """
     name = "feature_alpha_dropout"
-    shape = sample_shape(input, name)
+    shape: tuple[int, ...] = sample_shape(input, name)
     if len(shape) < 2:
         raise ShapeError(f"{name}: expected (n, channels, …); got {shape} besides the batch.")
     places = (shape[0], *(1 for _ in shape[1:]))

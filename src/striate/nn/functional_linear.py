@@ -50,8 +50,8 @@ def bilinear(input1: T, input2: T, weight: Weight, bias: Weight | None = None) -
     array([[12.],
            [12.]], dtype=float32)
     """
-    weights = (weight,) if bias is None else (weight, bias)
-    inputs = (input1, input2, *weights)
+    weights: list[Any] = [weight] if bias is None else [weight, bias]
+    inputs: list[Any] = [input1, input2, *weights]
     return cast(T, apply("bilinear", inputs, {}, parameters=len(weights)))
 
 

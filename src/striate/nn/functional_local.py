@@ -40,6 +40,7 @@ def local2d(
     Raises:
         ShapeError: the weight's positions are not those of the output.
 
+    >>> import numpy as np
     >>> w = np.arange(4.0).reshape(1, 1, 1, 1, 2, 2)
     >>> local2d(np.ones((1, 1, 2, 2)), w)
     array([[[[0., 1.],
@@ -69,6 +70,7 @@ def local1d(
         weight: (out_channels, in_channels/groups, k, out length).
         bias: (out_channels,), or (out_channels, out length), or None.
 
+    >>> import numpy as np
     >>> local1d(np.ones((1, 1, 3)), np.arange(4.0).reshape(1, 1, 2, 2))
     array([[[2., 4.]]], dtype=float32)
     """
@@ -96,6 +98,7 @@ def local3d(
         weight: (out_channels, in_channels/groups, kd, kh, kw, od, oh, ow).
         bias: (out_channels,), or (out_channels, od, oh, ow), or None.
 
+    >>> import numpy as np
     >>> local3d(np.ones((1, 1, 2, 2, 2)), np.ones((3, 1, 2, 1, 1, 1, 2, 2))).shape
     (1, 3, 1, 2, 2)
     """
@@ -129,6 +132,7 @@ def local_transpose2d(
     Returns:
         (n, out_channels, oh, ow), as large as of `conv_transpose2d`.
 
+    >>> import numpy as np
     >>> w = np.arange(8.0).reshape(1, 1, 1, 2, 1, 4)
     >>> local_transpose2d(np.ones((1, 1, 1, 4)), w, stride=(1, 2)).ravel()
     array([0., 4., 1., 5., 2., 6., 3., 7.], dtype=float32)
@@ -156,6 +160,7 @@ def local_transpose1d(
         weight: (in_channels, out_channels/groups, k, length).
         bias: (out_channels,), or (out_channels, out length), or None.
 
+    >>> import numpy as np
     >>> local_transpose1d(np.ones((1, 1, 2)), np.arange(4.0).reshape(1, 1, 2, 2))
     array([[[0., 3., 3.]]], dtype=float32)
     """
@@ -182,6 +187,7 @@ def local_transpose3d(
         weight: (in_channels, out_channels/groups, kd, kh, kw, id, ih, iw).
         bias: (out_channels,), or (out_channels, od, oh, ow), or None.
 
+    >>> import numpy as np
     >>> local_transpose3d(np.ones((1, 2, 1, 2, 2)), np.ones((2, 3, 2, 1, 1, 1, 2, 2))).shape
     (1, 3, 2, 2, 2)
     """
@@ -218,6 +224,7 @@ def tiled_conv2d(
         (n, out_channels, oh, ow).
     Source: Le et al., Tiled convolutional neural networks, NIPS 2010.
 
+    >>> import numpy as np
     >>> w = np.array([1.0, 10.0]).reshape(1, 2, 1, 1, 1, 1)
     >>> tiled_conv2d(np.ones((1, 1, 1, 5)), w).ravel()
     array([ 1., 10.,  1., 10.,  1.], dtype=float32)
@@ -241,6 +248,7 @@ def tiled_conv1d(
 ) -> T:
     """`tiled_conv2d` of sequences: weight (t, out_channels, in_channels/groups, k).
 
+    >>> import numpy as np
     >>> tiled_conv1d(np.ones((1, 1, 3)), np.array([1.0, 10.0]).reshape(2, 1, 1, 1))
     array([[[ 1., 10.,  1.]]], dtype=float32)
     """
@@ -263,6 +271,7 @@ def tiled_conv3d(
 ) -> T:
     """`tiled_conv2d` of volumes: weight (td, th, tw, out_channels, in_channels/groups, kd, kh, kw).
 
+    >>> import numpy as np
     >>> tiled_conv3d(np.ones((1, 1, 3, 3, 3)), np.ones((2, 1, 1, 4, 1, 2, 2, 2))).shape
     (1, 4, 2, 2, 2)
     """

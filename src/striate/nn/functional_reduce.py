@@ -92,7 +92,7 @@ def mean(input: T, dim: Dim = None, keepdim: bool = False) -> T:
         if sorted(sample_axes(input, dim, "mean")) == [2, 3]:  # pooling has kernels of its own
             tracer = input._tracer
             pooled = tracer.apply("adaptive_avg_pool2d", (input,), {"output": [1, 1]}, "mean")
-            return cast(T, pooled if keepdim else flatten(pooled, 1))
+            return pooled if keepdim else flatten(pooled, 1)
     return cast(
         T, _reduced(input, dim, keepdim, "mean", lambda count: ("sum", _X, _T / max(count, 1)))
     )
@@ -203,7 +203,9 @@ def prod(input: T, dim: int, keepdim: bool = False) -> T:
         )
     index: tuple[Any, ...] = (slice(None),) * axis
     ends = (slice(k, k + 1) if keepdim else k for k in range(count))
-    return cast(T, reduce(lambda a, b: a * b, [input[(*index, end)] for end in ends]))
+    places = [(*index, end) for end in ends]
+    product: Any = reduce(lambda a, b: a * b, [input[place] for place in places])
+    return cast(T, product)
 
 
 def cumsum(input: T, dim: int) -> T:

@@ -82,13 +82,12 @@ def unflatten(input: T, dim: int, sizes: Sequence[int]) -> T:
     >>> unflatten(np.zeros((2, 12)), 1, (3, -1)).shape
     (2, 3, 4)
     """
-    where, parts = "unflatten", [int(k) for k in sizes]
-    if isinstance(input, SymbolicTensor):
-        (axis,) = sample_axes(input, dim, where)
-        shape: Sequence[Any] = input.shape
-    else:
-        input = cast(T, as_float32(input, where))
-        shape, axis = input.shape, axis_of(dim, input.ndim, where)
+    where = "unflatten"
+    traced: bool = isinstance(input, SymbolicTensor)
+    x: Any = input if traced else as_float32(input, where)
+    axis: int = sample_axes(x, dim, where)[0] if traced else axis_of(dim, x.ndim, where)
+    parts: list[int] = [int(k) for k in sizes]
+    shape: Any = x.shape
     known = math.prod(k for k in parts if k != -1)
     if parts.count(-1) == 1 and known > 0:
         parts = [shape[axis] // known if k == -1 else k for k in parts]
@@ -98,9 +97,7 @@ def unflatten(input: T, dim: int, sizes: Sequence[int]) -> T:
             f"got {tuple(sizes)} for axis {axis} of shape {tuple(shape)}{at_line()}."
         )
     target = [*shape[:axis], *parts, *shape[axis + 1 :]]
-    if isinstance(input, SymbolicTensor):
-        return _reshaped(input, target[1:], where)
-    return cast(T, input.reshape(target))
+    return cast(T, _reshaped(x, target[1:], where) if traced else x.reshape(target))
 
 
 def unsqueeze(input: T, dim: int) -> T:
@@ -116,7 +113,7 @@ def unsqueeze(input: T, dim: int) -> T:
         shape = list(input._sample_shape)
         return _reshaped(input, [*shape[: axis - 1], 1, *shape[axis - 1 :]], "unsqueeze")
     x = as_float32(input, "unsqueeze")
-    return cast(T, np.expand_dims(x, axis_of(dim, x.ndim + 1, "unsqueeze")))
+    return np.expand_dims(x, axis_of(dim, x.ndim + 1, "unsqueeze"))
 
 
 def squeeze(input: T, *dim: Any) -> T:
@@ -131,8 +128,10 @@ def squeeze(input: T, *dim: Any) -> T:
     named = {axis_of(k, x.ndim, "squeeze") for k in given}
     if traced:
         kept = [n for k, n in enumerate(x._sample_shape, 1) if n != 1 or k not in named]
-        return cast(T, _reshaped(x, kept, "squeeze"))
-    return cast(T, x.reshape([n for k, n in enumerate(x.shape) if n != 1 or k not in named]))
+        found: Any = _reshaped(x, kept, "squeeze")
+    else:
+        found = x.reshape([n for k, n in enumerate(x.shape) if n != 1 or k not in named])
+    return cast(T, found)
 
 
 def flip(input: T, *dims: Any) -> T:
@@ -145,7 +144,8 @@ def flip(input: T, *dims: Any) -> T:
     if isinstance(input, SymbolicTensor):
         return cast(T, apply("flip", (input,), {"axes": sample_axes(input, given, "flip")}))
     x = as_float32(input, "flip")
-    return cast(T, np.flip(x, [axis_of(k, x.ndim, "flip") for k in given]).copy())
+    turned: Any = np.flip(x, tuple(axis_of(k, x.ndim, "flip") for k in given)).copy()
+    return cast(T, turned)
 
 
 def roll(input: T, shifts: Any, dims: Any) -> T:
@@ -154,7 +154,9 @@ def roll(input: T, shifts: Any, dims: Any) -> T:
     >>> roll(np.array([[1.0, 2.0, 3.0]]), 1, 1)
     array([[3., 1., 2.]], dtype=float32)
     """
-    moves = [int(k) for k in (shifts if isinstance(shifts, (tuple, list)) else (shifts,))]
+    moves: list[int] = [
+        int(k) for k in (shifts if isinstance(shifts, (tuple, list)) else (shifts,))
+    ]
     given = tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
     if len(moves) != len(given):
         raise OptionError(f"roll: expected a shift for each axis; got {moves} for dims={dims!r}.")
@@ -178,7 +180,7 @@ def repeat(input: T, *repeats: Any) -> T:
     """
     counts = [int(k) for k in _numbers(repeats)]
     if not isinstance(input, SymbolicTensor):
-        return cast(T, np.tile(as_float32(input, "repeat"), counts))
+        return np.tile(as_float32(input, "repeat"), counts)
     if len(counts) != input.ndim or counts[0] != 1 or min(counts) < 1:
         raise untraceable(
             f"repeat is given a number for each axis of {input.shape}, 1 for the batch; "
@@ -222,7 +224,7 @@ def expand(input: T, *sizes: Any) -> T:
         )
     target = [n if k is n or k == -1 else int(k) for k, n in zip(wanted, own, strict=True)]
     if not traced:
-        return cast(T, np.array(np.broadcast_to(x, target)))
+        return np.array(np.broadcast_to(x, target))
     counts = [k // n for k, n in zip(target[1:], shape[1:], strict=True)]
     return cast(T, apply("tile", (input,), {"repeats": counts}, "expand"))
 
@@ -287,6 +289,7 @@ def split(input: T, split_size_or_sections: int | Sequence[int], dim: int = 0) -
     """
     axis, size = _split_axis(input, dim, "split")
     given = split_size_or_sections
+    sizes: list[int]
     if isinstance(given, Sequence):
         sizes = [int(k) for k in given]
     else:
@@ -298,9 +301,10 @@ def split(input: T, split_size_or_sections: int | Sequence[int], dim: int = 0) -
             f"{at_line()}."
         )
     ends = np.cumsum([0, *sizes]).tolist()
-    before = (slice(None),) * axis
-    parts: Any = input if isinstance(input, SymbolicTensor) else as_float32(input, "split")
-    return tuple(parts[(*before, slice(a, b))] for a, b in pairwise(ends))
+    whole: Any = input if isinstance(input, SymbolicTensor) else as_float32(input, "split")
+    index: list[Any] = [slice(None)] * axis
+    places = [(*index, slice(a, b)) for a, b in pairwise(ends)]
+    return tuple(whole[place] for place in places)
 
 
 def chunk(input: T, chunks: int, dim: int = 0) -> tuple[T, ...]:

@@ -17,6 +17,7 @@ class Permute(Module):
         dims: every axis once, 0 (the batch) first.
     Input: (n, …). Output: its axes in that order.
 
+    >>> import numpy as np
     >>> Permute(0, 2, 3, 1)(np.zeros((2, 3, 8, 9))).shape
     (2, 8, 9, 3)
     """

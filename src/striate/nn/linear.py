@@ -12,7 +12,6 @@ from striate.nn import init
 from striate.nn.arguments import check_kind, whole
 from striate.nn.module import Module
 from striate.nn.parameter import Parameter
-from striate.nn.several import SeveralInputs
 
 
 class Linear(Module):
@@ -68,7 +67,7 @@ class Linear(Module):
         )
 
 
-class Bilinear(SeveralInputs):
+class Bilinear(Module):
     """`y[n,…,o] = bias[o] + Σ_{k,l} x[n,…,k]·weight[o,k,l]·z[n,…,l]`.
 
     Args:

@@ -96,6 +96,7 @@ class LocallyConnected2d(_Local):
     Source: LeCun, Generalization and network design strategies (1989); Taigman et al., DeepFace,
         CVPR 2014.
 
+    >>> import numpy as np
     >>> LocallyConnected2d(3, 8, (10, 12), 3)(np.zeros((4, 3, 10, 12))).shape
     (4, 8, 8, 10)
     """
@@ -109,6 +110,7 @@ class LocallyConnected1d(_Local):
     Input: (n, in_channels, in_size). Output: (n, out_channels, out length).
     Parameters: weight (out_channels, in_channels/groups, k, out length) and bias.
 
+    >>> import numpy as np
     >>> LocallyConnected1d(3, 8, 10, 3, stride=2, padding="same")(np.zeros((4, 3, 10))).shape
     (4, 8, 5)
     """
@@ -122,6 +124,7 @@ class LocallyConnected3d(_Local):
     Input: (n, in_channels, *in_size). Output: (n, out_channels, od, oh, ow).
     Parameters: weight (out_channels, in_channels/groups, kd, kh, kw, od, oh, ow) and bias.
 
+    >>> import numpy as np
     >>> LocallyConnected3d(2, 3, 5, 3)(np.zeros((1, 2, 5, 5, 5))).shape
     (1, 3, 3, 3, 3)
     """
@@ -195,6 +198,7 @@ class LocallyConnectedTranspose2d(_LocalTranspose):
     Parameters: weight (in_channels, out_channels/groups, kh, kw, ih, iw) and bias (out_channels,
         oh, ow) or (out_channels,).
 
+    >>> import numpy as np
     >>> LocallyConnectedTranspose2d(8, 3, 5, 2, stride=2)(np.zeros((1, 8, 5, 5))).shape
     (1, 3, 10, 10)
     """
@@ -203,6 +207,7 @@ class LocallyConnectedTranspose2d(_LocalTranspose):
 class LocallyConnectedTranspose1d(_LocalTranspose):
     """The transpose of `LocallyConnected1d`; see `LocallyConnectedTranspose2d`.
 
+    >>> import numpy as np
     >>> LocallyConnectedTranspose1d(8, 3, 5, 2, stride=2)(np.zeros((1, 8, 5))).shape
     (1, 3, 10)
     """
@@ -213,6 +218,7 @@ class LocallyConnectedTranspose1d(_LocalTranspose):
 class LocallyConnectedTranspose3d(_LocalTranspose):
     """The transpose of `LocallyConnected3d`; see `LocallyConnectedTranspose2d`.
 
+    >>> import numpy as np
     >>> LocallyConnectedTranspose3d(2, 3, 2, 2, stride=2)(np.zeros((1, 2, 2, 2, 2))).shape
     (1, 3, 4, 4, 4)
     """
@@ -274,6 +280,7 @@ class TiledConv2d(_Tiled):
     Parameters: weight (th, tw, out_channels, in_channels/groups, kh, kw) and bias (out_channels,).
     Source: Le et al., Tiled convolutional neural networks, NIPS 2010.
 
+    >>> import numpy as np
     >>> TiledConv2d(3, 8, 3, tiles=2)(np.zeros((4, 3, 10, 12))).shape
     (4, 8, 8, 10)
     """
@@ -282,6 +289,7 @@ class TiledConv2d(_Tiled):
 class TiledConv1d(_Tiled):
     """A convolution of sequences whose kernels come back after t positions; see `TiledConv2d`.
 
+    >>> import numpy as np
     >>> TiledConv1d(3, 8, 3, tiles=2)(np.zeros((4, 3, 10))).shape
     (4, 8, 8)
     """
@@ -292,6 +300,7 @@ class TiledConv1d(_Tiled):
 class TiledConv3d(_Tiled):
     """A convolution of volumes whose kernels come back after t positions; see `TiledConv2d`.
 
+    >>> import numpy as np
     >>> TiledConv3d(2, 3, 2, tiles=(1, 2, 2))(np.zeros((1, 2, 4, 4, 4))).shape
     (1, 3, 3, 3, 3)
     """

@@ -13,7 +13,6 @@ from striate.nn import init
 from striate.nn.arguments import Sizes, named_pair, whole
 from striate.nn.module import Module
 from striate.nn.parameter import Parameter
-from striate.nn.several import SeveralInputs
 
 
 class RBF(Module):
@@ -45,14 +44,15 @@ class RBF(Module):
         self.in_features = whole(in_features, "RBF", "in_features")
         self.out_features = whole(out_features, "RBF", "out_features")
         self.fixed, shape = bool(fixed), (self.out_features, self.in_features)
-        weight = np.empty(shape, np.float32) if prototypes is None else np.array(prototypes)
-        if weight.shape != shape:
-            raise OptionError(f"RBF: expected prototypes of shape {shape}; got {weight.shape}.")
-        self.weight: Any = weight.astype(np.float32) if fixed else Parameter(weight)
+        given = np.empty(shape) if prototypes is None else np.array(prototypes)
+        if given.shape != shape:
+            raise OptionError(f"RBF: expected prototypes of shape {shape}; got {given.shape}.")
+        weight: Any = given.astype(np.float32) if fixed else Parameter(given)
+        self.weight = weight
         if prototypes is None:
             self.reset_parameters()
         if fixed:
-            self.weight.flags.writeable = False  # a traced network has a copy
+            weight.flags.writeable = False  # a traced network has a copy
 
     def reset_parameters(self) -> None:
         """Prototypes of −1 and 1, drawn at random."""
@@ -110,7 +110,7 @@ class Subsample(Module):
         return f"{self.channels}, kernel_size={self.kernel_size}"
 
 
-class CosineSimilarity(SeveralInputs):
+class CosineSimilarity(Module):
     """`Σ x·y / (max(|x|, eps) · max(|y|, eps))` along an axis.
 
     Args:
@@ -134,7 +134,7 @@ class CosineSimilarity(SeveralInputs):
         return f"dim={self.dim}, eps={self.eps}"
 
 
-class PairwiseDistance(SeveralInputs):
+class PairwiseDistance(Module):
     """`(Σ |x − y + eps|^p)^(1/p)` along the last axis.
 
     Args:

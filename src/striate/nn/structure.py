@@ -48,7 +48,7 @@ class Unflatten(Module):
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
-        if isinstance(dim, str) or not isinstance(unflattened_size, Sequence):
+        if not hasattr(dim, "__index__") or not isinstance(unflattened_size, Sequence):
             raise OptionError(
                 f"Unflatten: expected an axis and its sizes, as Unflatten(1, (16, 5, 5)); got "
                 f"dim={dim!r}, unflattened_size={unflattened_size!r}."

@@ -18,6 +18,7 @@ from striate.graph.graph import Graph, Node
 from striate.kernels import conv, elementwise, pool
 from striate.kernels.depthwise import depthwise_weight_gradient
 from striate.kernels.direct_weight import DirectWeight, bias_gradient, weight_gradient
+from striate.kernels.embedding import embedding_rows_gradient
 from striate.kernels.formula import rows_gradient
 from striate.kernels.local import local, local_weight_gradient
 from striate.kernels.matmul import (
@@ -36,14 +37,19 @@ from striate.kernels.response_norm import local_response_norm_gradient
 from striate.kernels.routine import Recipe, Routine, blocks, recipe
 from striate.kernels.update import update
 from striate.kernels.winograd_weight import winograd_weight
-from striate.program import blocked_channel
 from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
+from striate.program.blocked_channel import (
+    function_of,
+    lower_to_input,
+    lower_to_parameter,
+)
 from striate.program.blocked_forward import (
     ForwardLowering,
     depthwise_form,
     local_form,
     packing_of,
 )
+from striate.program.blocked_loss import loss_stage
 from striate.program.choose import FORWARD, TO_SOURCE, TO_WEIGHT, winograd_form
 from striate.program.convolution import Windows, windows_of
 from striate.program.fuse import Fused, Schedule
@@ -85,7 +91,6 @@ class TrainingLowering(ForwardLowering):
         self.left = {p: len(nodes) for p, nodes in parts.items()}
         self.first = {p: nodes[0] for p, nodes in parts.items()}
         self.late: list[str] = []  # parameters updated together at the end
-        self.channel_sums: dict[tuple[str, ...], dict[str, Ref]] = {}  # of a channel map's node
         self.sums: dict[str, dict[str, Operand]] = {}  # of a batch norm: Σ dy and Σ dy·x̂
 
     # ---- parameters' gradients ----------------------------------------------------------------
@@ -150,6 +155,16 @@ class TrainingLowering(ForwardLowering):
         routine = Routine(made.kernel, samples=0, scratch=made.scratch)
         self.run(name, recipe(routine), operands)
         self.written(node.name, where)
+
+    def op_embedding_dw(self, step: Fused) -> None:
+        dy, x, w = step.node.inputs
+        name, where = self.gradient(step.node.name)
+        numbers, padding = math.prod(self.shape(x)), int(step.node.attributes["padding"])
+        made = embedding_rows_gradient(self.target, numbers, *self.shape(w), padding)
+        operands: dict[str, Operand] = {"out": where}
+        operands |= {"upstream": self.value(dy, PLAIN), "x": self.value(x, PLAIN)}
+        self.run(name, recipe(Routine(made, samples=0)), operands)
+        self.written(step.node.name, where)
 
     # ---- convolution --------------------------------------------------------------------------
 
@@ -431,12 +446,27 @@ class TrainingLowering(ForwardLowering):
         operands["out"] = self.make(step.output, BLOCKED)
         self.run(step.output, made, operands)
 
-    def op_channel_map_dp0(self, step: Fused) -> None:
-        blocked_channel.to_parameters(self, step)
+    # ---- functions of each channel ------------------------------------------------------------
 
-    op_channel_map_dp1 = op_channel_map_dp2 = op_channel_map_dp3 = op_channel_map_dp0
-    op_channel_map_dp4 = op_channel_map_dp5 = op_channel_map_dp6 = op_channel_map_dp0
-    op_channel_map_dp7 = op_channel_map_dp0
+    def op_channel_map_dx(self, step: Fused) -> None:
+        f = function_of(self, step.node)
+        if f is None:
+            self.other(step)
+        else:
+            lower_to_input(self, step, f)
+
+    def _to_channel_parameter(self, step: Fused) -> None:
+        f = function_of(self, step.node)
+        if f is None:
+            self.other(step)
+            return
+        _, where = self.gradient(step.node.name)
+        lower_to_parameter(self, step.node, f, where)
+        self.written(step.node.name, where)
+
+    op_channel_map_dp0 = op_channel_map_dp1 = op_channel_map_dp2 = _to_channel_parameter
+    op_channel_map_dp3 = op_channel_map_dp4 = op_channel_map_dp5 = _to_channel_parameter
+    op_channel_map_dp6 = op_channel_map_dp7 = _to_channel_parameter
 
     # ---- pooling and slices -------------------------------------------------------------------
 
@@ -455,6 +485,15 @@ class TrainingLowering(ForwardLowering):
         self.run_blocks(step.output, kernel, operands, self.blocks(x))
 
     op_adaptive_avg_pool2d_dx = op_avg_pool2d_dx
+
+    # ---- losses -------------------------------------------------------------------------------
+
+    def _lanes(self, step: Fused) -> None:
+        stage = loss_stage(self, step)
+        if stage is None:
+            super()._lanes(step)
+        else:
+            self.stages.append(stage)
 
     # ---- the end of a step --------------------------------------------------------------------
 

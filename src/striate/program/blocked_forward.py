@@ -27,8 +27,8 @@ from striate.kernels.routine import blocks
 from striate.kernels.samples import lane_tables
 from striate.kernels.window import Taps
 from striate.kernels.winograd import Winograd, transform_weights, u_floats, winograd
-from striate.program import blocked_channel
 from striate.program.blocked import BLOCKED, PLAIN, Lowering, Operand, positions
+from striate.program.blocked_channel import function_of, lower_forward
 from striate.program.choose import FORWARD, TO_SOURCE, Choice, winograd_form
 from striate.program.convolution import Windows, flat_image, windows_of
 from striate.program.driver import LANE_TABLES
@@ -360,12 +360,6 @@ class ForwardLowering(Lowering):
         refs = tuple(Ref("value", key, part=chunk) for key in (out, *keys))
         self.stages.append(Stage(step.output, (Work(kernel, refs),), parts))
 
-    def op_channel_map(self, step: Fused) -> None:
-        blocked_channel.forward(self, step)
-
-    def op_channel_map_dx(self, step: Fused) -> None:
-        blocked_channel.to_input(self, step)
-
     def _map_layout(self, node: Node) -> str:
         if len(node.shape) < 2:
             return PLAIN
@@ -379,6 +373,13 @@ class ForwardLowering(Lowering):
             if vectors % parts == 0:
                 return parts
         return 1
+
+    def op_channel_map(self, step: Fused) -> None:
+        f = function_of(self, step.node)
+        if f is None:
+            self.other(step)
+        else:
+            lower_forward(self, step, f)
 
     def op_reshape(self, step: Fused) -> None:
         name = self.schedule.root[step.node.inputs[0]]

@@ -19,7 +19,7 @@ from striate.formula.nests import UPSTREAM
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.graph.losses import TrainingLoss
-from striate.kernels import conv, ctc, elementwise, loss, pool
+from striate.kernels import conv, ctc, elementwise, embedding, loss, loss_places, pool
 from striate.kernels.formula import formula_kernel
 from striate.kernels.kernel import Kernel, Tail
 from striate.kernels.window import Taps, reversed_taps, taps
@@ -250,6 +250,19 @@ def _uniform(c: Context, step: Fused) -> _Lowered:
     return kernel, [value(step.output), Slot("lane", "samples"), Slot("lane", "key")]
 
 
+def _embedding(c: Context, step: Fused) -> _Lowered:
+    x, w = step.node.inputs
+    kernel = embedding.embedding(c.target, math.prod(c.shape(x)), *c.shape(w))
+    return kernel, [value(step.output), value(x), Slot("parameter", w)]
+
+
+def _embedding_gradient(c: Context, step: Fused) -> _Lowered:
+    dy, x, w = step.node.inputs
+    padding = int(step.node.attributes["padding"])
+    kernel = embedding.embedding_gradient(c.target, math.prod(c.shape(x)), *c.shape(w), padding)
+    return kernel, [Slot("gradient", c.parameter_of(step.node.name)), value(dy), value(x)]
+
+
 def slice_calls(c: Context, step: Fused) -> list[Call]:
     """Concatenation, slicing and its gradient: copies of blocks."""
     node = step.node
@@ -375,6 +388,8 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
     "map": _map,
     "dropout": _dropout,
     "uniform": _uniform,
+    "embedding": _embedding,
+    "embedding:dw": _embedding_gradient,
     "softmax": _softmax,
     "softmax:dx": _softmax_gradient,
     "cross_entropy:dx": _cross_entropy_gradient,
@@ -384,19 +399,32 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
 COPIES = ("concat", "slice", "slice:dx")
 
 
+def _weighted_cross_entropy(c: Context, step: Fused, losses: Slot) -> Call:
+    (x, t), a = step.node.inputs[:2], step.node.attributes
+    classes, *places = c.shape(x)
+    weights = None if a["weight"] is None else tuple(float(w) for w in a["weight"])
+    sizes = (classes, math.prod(places))
+    problem = loss_places.Weighted(
+        *sizes, weights, int(a["ignore_index"]), float(a["label_smoothing"])
+    )
+    kernel = loss_places.weighted_cross_entropy(c.target, problem)
+    slots = (value(step.output), losses, value(x), value(t), Slot("lane", "scale"))
+    return Call(kernel, slots, step)
+
+
 def _loss_calls(c: Context, step: Fused) -> list[Call]:
-    """A loss without a kernel of its own: its gradient, its values, and what was right."""
+    """A loss that keeps its values in floats: its gradient, its values, and what was right."""
     node, width = step.node, c.target.width
-    formula, inputs = formula_of(c.graph, node)
-    made = formula_kernel(c.target, formula)
     found = Slot("scratch", f"{step.output}@losses", width)
-    tensors = [_tensor(c.graph, inputs, name) for name in made.tensors]
-    room = Slot("scratch", f"{step.output}@forward", made.scratch)
-    calls = [
-        lower(c, step),
-        Call(made.kernel, (found, *tensors, room), step),
-        Call(loss.store_result(c.target), (Slot("result", "losses"), found), step),
-    ]
+    if node.operation == "weighted_cross_entropy":
+        calls = [_weighted_cross_entropy(c, step, found)]
+    else:
+        formula, inputs = formula_of(c.graph, node)
+        made = formula_kernel(c.target, formula)
+        tensors = [_tensor(c.graph, inputs, name) for name in made.tensors]
+        room = Slot("scratch", f"{step.output}@forward", made.scratch)
+        calls = [lower(c, step), Call(made.kernel, (found, *tensors, room), step)]
+    calls.append(Call(loss.store_result(c.target), (Slot("result", "losses"), found), step))
     x, t = node.inputs[:2]
     if TrainingLoss(node.operation, node.attributes).classifies(c.shape(x)):
         kernel = loss.classified(c.target, math.prod(c.shape(x)))

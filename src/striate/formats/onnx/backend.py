@@ -18,7 +18,6 @@ from striate.formats.onnx.registry import find_handler
 from striate.formats.onnx.value import Array, Value, compute
 
 _DOMAINS = ("", "ai.onnx")
-_NEWEST_OPSET = 27
 
 
 class Representation:
@@ -65,6 +64,9 @@ class Representation:
     def _named(self, inputs: Sequence[Any] | dict[str, Any]) -> dict[str, Value]:
         names = [k.name for k in self.graph.input]
         if isinstance(inputs, dict):
+            missing = [name for name in names if name not in {**self._constants, **inputs}]
+            if missing:
+                raise ShapeError(f"onnx: expected an array for {missing[0]!r}; got none.")
             return {name: _tensor(name, array) for name, array in inputs.items()}
         asked = [name for name in names if name not in self._constants]
         if len(inputs) == len(asked):
@@ -121,7 +123,8 @@ class Backend:
         cls, node: Any, inputs: Any, device: str = "CPU", outputs_info: Any = None, **keywords: Any
     ) -> tuple[Array, ...]:
         """Run one operator on arrays."""
-        lowering = Lowering(int(keywords.get("opset_version", _NEWEST_OPSET)))
+        newest = import_module("onnx").defs.onnx_opset_version()
+        lowering = Lowering(int(keywords.get("opset_version", newest)))
         for name, array in zip(node.input, inputs, strict=True):
             lowering.values[name] = _tensor(name, array)
         lowering.run(node)

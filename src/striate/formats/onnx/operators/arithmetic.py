@@ -12,6 +12,7 @@ from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import BOOL, Value
 from striate.formula import expression as e
+from striate.formula.broadcast import BATCHED
 from striate.formula.expression import Expr, where
 
 _NAN, _INFINITE = math.nan, math.inf
@@ -117,12 +118,14 @@ def fold(c: Call) -> Value:
     if len(parts) == 1:
         return parts[0]
     function = _FOLDS[c.op]
+    count, most = len(parts), len(BATCHED)
 
     def together(*numbers: Expr) -> Expr:
-        total: Expr = reduce(function, numbers)
-        return total / len(numbers) if c.op == "Mean" else total
+        return reduce(function, numbers)
 
-    return c.map(together, *parts)
+    while len(parts) > 1:  # an operation takes so many inputs
+        parts = [c.map(together, *parts[:most]), *parts[most:]]
+    return c.map(lambda x: x / count, parts[0]) if c.op == "Mean" else parts[0]
 
 
 @operator("Where", since=9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import BOOL, Array, Value
 from striate.formula.expression import Var
 from striate.formula.operations import find_operation
+from striate.settings import next_generator
 
 _X, _T = Var("x"), Var("t")
 _NO_LABEL = -(2**20)  # stands for "no label is ignored"
@@ -65,7 +65,7 @@ def _shares(op: str, settings: dict[str, Any], classes: int, labels: Array) -> A
 
 @operator("Dropout")
 def dropout(c: Call) -> list[Value]:
-    """In training some numbers become 0, by the random numbers that ONNX's text names."""
+    """In training some numbers become 0; with a seed, those that ONNX's text draws by NumPy."""
     x, seed = c.value(0), c.attribute("seed")
     given, mode = c.maybe(1), c.maybe(2)
     ratio = float(c.attribute("ratio", 0.5))
@@ -77,6 +77,9 @@ def dropout(c: Call) -> list[Value]:
         c.refuse(f"ratio expected from 0 to below 1; got {ratio:g}")
     if mode is None or not bool(mode.array.ravel()[0]) or not ratio:
         return [x, c.given(np.ones(x.shape), BOOL)] if c.wants(1) else [x]
-    drawn = np.random.RandomState(seed).uniform(0, 1, math.prod(x.shape)).reshape(x.shape)
+    if seed is None:
+        drawn = next_generator().random(x.shape)
+    else:
+        drawn = np.random.RandomState(int(seed)).uniform(0, 1, x.shape)
     kept = Value.of(drawn >= ratio)
     return [c.map(lambda a, b: a * b / (1 - ratio), x, kept), kept]
