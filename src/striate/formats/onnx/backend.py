@@ -25,8 +25,7 @@ class Representation:
 
     Attributes:
         used: how the last run computed: "graph" (a program of striate's, native by default),
-            "reference" (a formula in float64) or "numpy" (shapes, types and whole numbers); and
-            "without kernel", where native code lacks an operation of the graph.
+            "reference" (a formula in float64) or "numpy" (shapes, types and whole numbers).
     """
 
     def __init__(self, model: Any) -> None:
@@ -57,8 +56,7 @@ class Representation:
             lowering.run(node)
         found = [self._output(lowering, output.name) for output in self.graph.output]
         compute(found)
-        lost = any(recorder.without_kernel for recorder in lowering.recorders.values())
-        self.used = frozenset(lowering.used | ({"without kernel"} if lost else set()))
+        self.used = frozenset(lowering.used)
         return tuple(value.array for value in found)
 
     def _named(self, inputs: Sequence[Any] | dict[str, Any]) -> dict[str, Value]:

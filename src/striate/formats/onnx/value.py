@@ -27,16 +27,11 @@ FLOAT32, BOOL, INT64 = np.dtype(np.float32), np.dtype(np.bool_), np.dtype(np.int
 
 
 class Recorder:
-    """A graph that grows, the arrays that it reads, and its batch.
-
-    Attributes:
-        without_kernel: whether native code could not run it, so that the reference did.
-    """
+    """A graph that grows, the arrays that it reads, and its batch."""
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
         self.graph = Graph()
-        self.without_kernel = False
         self.inputs: dict[str, Array] = {}
         self.parameters: dict[str, Array] = {}
 
@@ -66,19 +61,14 @@ class Recorder:
         text = json.dumps(Graph(kept, names).to_json())
         inputs = {n.name: self.inputs[n.name] for n in needed.inputs if n.name in read}
         parameters = {n.name: self.parameters[n.name] for n in needed.parameters}
-        found: dict[str, Array]
-        try:
-            found = _program(text).values(inputs, parameters, list(names))
-        except CompileError:  # an operation without a kernel: the reference has them all
-            self.without_kernel = True
-            found = _program(text, "reference").values(inputs, parameters, list(names))
+        found: dict[str, Array] = _program(text).values(inputs, parameters, list(names))
         return found
 
 
 @lru_cache(maxsize=32)
-def _program(text: str, backend: str | None = None) -> Any:
+def _program(text: str) -> Any:
     """The program of a graph; models run again and again, so the last ones are kept."""
-    return build_inference(Graph.from_json(json.loads(text)), backend)
+    return build_inference(Graph.from_json(json.loads(text)))
 
 
 @dataclass(frozen=True)
