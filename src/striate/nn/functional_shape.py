@@ -107,10 +107,10 @@ def unsqueeze(input: T, dim: int) -> T:
     (2, 3, 1)
     """
     if isinstance(input, SymbolicTensor):
-        axis = axis_of(dim, input.ndim + 1, "unsqueeze")
+        axis: int = axis_of(dim, input.ndim + 1, "unsqueeze")
         if axis == 0:
             raise untraceable("unsqueeze(0) would put an axis before the batch", "Write dim=1.")
-        shape = list(input._sample_shape)
+        shape: list[int] = list(input._sample_shape)
         return _reshaped(input, [*shape[: axis - 1], 1, *shape[axis - 1 :]], "unsqueeze")
     x = as_float32(input, "unsqueeze")
     return np.expand_dims(x, axis_of(dim, x.ndim + 1, "unsqueeze"))
@@ -224,7 +224,8 @@ def expand(input: T, *sizes: Any) -> T:
         )
     target = [n if k is n or k == -1 else int(k) for k, n in zip(wanted, own, strict=True)]
     if not traced:
-        return np.array(np.broadcast_to(x, target))
+        wide: Any = np.array(np.broadcast_to(x, target))
+        return cast(T, wide)
     counts = [k // n for k, n in zip(target[1:], shape[1:], strict=True)]
     return cast(T, apply("tile", (input,), {"repeats": counts}, "expand"))
 
