@@ -74,6 +74,10 @@ class Lowering:
         self.wanted: dict[str, int] = {}  # values that the caller gets: the number of the array
         self.delivered: dict[str, int] = {}  # those that were written there when they were made
 
+    def other(self, step: Fused) -> None:
+        """An operation, or a form of one, that has no rule of its own."""
+        raise CompileError(f"program: no rule for the operation {step.node.op!r}.")
+
     # ---- values -------------------------------------------------------------------------------
 
     def shape(self, name: str) -> Shape:

@@ -35,6 +35,7 @@ from striate.kernels.norm import (
 from striate.kernels.packing import Packing, unpack
 from striate.kernels.response_norm import local_response_norm_gradient
 from striate.kernels.routine import Recipe, Routine, blocks, recipe
+from striate.kernels.unpool import max_unpool_gradient
 from striate.kernels.update import update
 from striate.kernels.winograd_weight import winograd_weight
 from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
@@ -46,9 +47,9 @@ from striate.program.blocked_channel import (
 from striate.program.blocked_forward import (
     ForwardLowering,
     depthwise_form,
-    local_form,
     packing_of,
 )
+from striate.program.blocked_local import local_form
 from striate.program.blocked_loss import loss_stage
 from striate.program.choose import FORWARD, TO_SOURCE, TO_WEIGHT, winograd_form
 from striate.program.convolution import Windows, windows_of
@@ -485,6 +486,17 @@ class TrainingLowering(ForwardLowering):
         self.run_blocks(step.output, kernel, operands, self.blocks(x))
 
     op_adaptive_avg_pool2d_dx = op_avg_pool2d_dx
+
+    def op_max_unpool_dx(self, step: Fused) -> None:
+        dy, x, indices = step.node.inputs
+        switches = self.switches_of(step.node, self.shape(dy), self.shape(x))
+        if switches is None:
+            self.other(step)
+            return
+        operands = {"dy": self.value(dy, BLOCKED), "indices": self.value(indices, BLOCKED)}
+        operands["dx"] = self.make(step.output, BLOCKED)
+        kernel = max_unpool_gradient(self.target, switches)
+        self.run_blocks(step.output, kernel, operands, self.blocks(x))
 
     # ---- losses -------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from striate.kernels.depthwise import Depthwise, depthwise
 from striate.kernels.direct import Direct, direct
 from striate.kernels.kernel import Kernel, Tail
 from striate.kernels.lanes import lanes_to_rows, rows_to_lanes
-from striate.kernels.local import Local, local, local_input_gradient
 from striate.kernels.matmul import linear
 from striate.kernels.matmul_packed import linear_packed
 from striate.kernels.norm import affine, fold
@@ -27,8 +26,10 @@ from striate.kernels.routine import blocks
 from striate.kernels.samples import lane_tables
 from striate.kernels.window import Taps
 from striate.kernels.winograd import Winograd, transform_weights, u_floats, winograd
-from striate.program.blocked import BLOCKED, PLAIN, Lowering, Operand, positions
+from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
 from striate.program.blocked_channel import function_of, lower_forward
+from striate.program.blocked_local import LocalRules
+from striate.program.blocked_switches import SwitchRules
 from striate.program.choose import FORWARD, TO_SOURCE, Choice, winograd_form
 from striate.program.convolution import Windows, flat_image, windows_of
 from striate.program.driver import LANE_TABLES
@@ -41,7 +42,7 @@ _CHUNK = 1024  # vectors of an elementwise item
 _ONCE = 4_000_000  # weights of a fully connected layer that are not worth packing for one sample
 
 
-class ForwardLowering(Lowering):
+class ForwardLowering(LocalRules, SwitchRules):
     """One method an operation; `lower` finds it by the operation's name."""
 
     labels = False  # whether the caller's targets are labels
@@ -228,47 +229,6 @@ class ForwardLowering(Lowering):
         if name in self.arrays:
             return Ref("array", name, step=self.arrays[name])
         return self.value(name, PLAIN)
-
-    # ---- locally connected --------------------------------------------------------------------
-
-    def op_local2d(self, step: Fused) -> None:
-        x, weight, *bias = step.node.inputs
-        w = self.local_windows(step.node, x, weight, step.node.name)
-        if w is None:
-            self.other(step)
-            return
-        operands: dict[str, Operand] = {"source": self.rows(x)}
-        operands["weight"] = Ref("parameter", weight)
-        kind = ""
-        if bias:
-            operands["bias"] = Ref("parameter", bias[0])
-            kind = "place" if len(self.shape(bias[0])) > 1 else "channel"
-        operands["out"] = self.caller_place(step.output) or self.make(step.output, PLAIN)
-        self.run(step.output, local(self.target, local_form(w), kind), operands)
-
-    op_local1d = op_local3d = op_local2d
-
-    def op_local_transpose2d(self, step: Fused) -> None:
-        x, weight, *bias = step.node.inputs
-        w = self.local_windows(step.node, x, weight, step.node.name)
-        if w is None or bias:
-            self.other(step)
-            return
-        self.local_back(step, w, x, weight)
-
-    op_local_transpose1d = op_local_transpose3d = op_local_transpose2d
-
-    def local_back(self, step: Fused, w: Windows, source: str, weight: str) -> None:
-        """The transpose of a locally connected layer."""
-        operands: dict[str, Operand] = {"dy": self.rows(source)}
-        operands["weight"] = Ref("parameter", weight)
-        operands["out"] = self.caller_place(step.output) or self.make(step.output, PLAIN)
-        self.run(step.output, local_input_gradient(self.target, local_form(w)), operands)
-
-    def local_windows(self, node: Node, x: str, weight: str, y: str) -> Windows | None:
-        """The windows of a locally connected layer, if its kernels serve it."""
-        w = windows_of(node, self.shape(x), self.shape(weight), self.shape(y))
-        return w if w.stride[-1] == 1 else None
 
     # ---- fully connected, normalisation, pooling ----------------------------------------------
 
@@ -546,12 +506,6 @@ def direct_form(w: Windows, groups: int, bias: bool, plain: bool, back: bool = F
     return Direct(
         w.outputs, w.contracted, groups, w.source, w.rows, w.cols, w.kernel, bias, plain, 1
     )
-
-
-def local_form(w: Windows) -> Local:
-    """The locally connected layer of these windows; its columns' stride is 1."""
-    along = (w.out[1], w.dilation[-1], w.padding[-1][0])
-    return Local(w.outputs, w.contracted, w.groups, w.kernel, w.source, w.rows, *along)
 
 
 def depthwise_form(w: Windows, bias: bool, back: bool = False) -> Depthwise:
