@@ -177,6 +177,22 @@ def _image_cases() -> dict[str, Case]:
     }
 
 
+def _pair_cases() -> dict[str, Case]:
+    a, b, c = (_normal(6, 5) for _ in range(3))
+    sign = np.array([1.0, -1, 1, -1, -1, 1])
+    triplet = {"margin": 3.0, "p": 2.0, "eps": 1e-6, "swap": False}
+    return {
+        "cosine embedding": ("cosine_embedding", {"margin": -0.9}, [a, b, sign]),
+        "triplet": ("triplet_margin", triplet, [a, b, c]),
+        "triplet, swapped": ("triplet_margin", {**triplet, "swap": True, "p": 3.0}, [a, b, c]),
+        "triplet of sums": (
+            "triplet_margin",
+            {**triplet, "p": 1.0, "margin": 6.0},
+            [v[:, :2] for v in (a, b, c)],
+        ),
+    }
+
+
 def _ctc_cases() -> dict[str, Case]:
     def settings(**more: Any) -> dict[str, Any]:
         return {"blank": 0, "zero_infinity": False, "mean": False, "length": 3, **more}
@@ -210,6 +226,7 @@ CASES: dict[str, Case] = {
     **_class_cases(),
     **_scalar_cases(),
     **_image_cases(),
+    **_pair_cases(),
     **_ctc_cases(),
 }
 LINEAR: dict[str, int] = {}
@@ -256,4 +273,10 @@ PEERS: dict[str, Callable[..., Any]] = {
     "soft_cross_entropy": _cross_entropy,
     "nll_loss": _nll,
     "multi_margin_loss": _multi_margin,
+    "cosine_embedding": lambda a, x, y, t: _torch().cosine_embedding_loss(
+        x, y, t, a["margin"], reduction="none"
+    ),
+    "triplet_margin": lambda a, x, y, z: _torch().triplet_margin_loss(
+        x, y, z, a["margin"], a["p"], a["eps"], a["swap"], reduction="none"
+    ),
 }

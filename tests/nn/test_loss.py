@@ -82,6 +82,27 @@ def test_total_variation_and_grams_in_a_network() -> None:
     assert nn.ContentLoss()(image, image + 1) == pytest.approx(1)
 
 
+class Compared(nn.Module):
+    """How far the two halves of a row are from each other, in a network."""
+
+    def __init__(self, reduction: str) -> None:
+        super().__init__()
+        self.loss = nn.TripletMarginLoss(reduction=reduction)
+
+    def forward(self, x: Any) -> Any:
+        return F.triplet_margin_loss(x[:, :2], x[:, 2:4], x[:, 4:], reduction=self.loss.reduction)
+
+
+def test_descriptions_are_compared_in_a_network() -> None:
+    x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    parts = (x[:, :2], x[:, 2:4], x[:, 4:])
+    found = Compared("none")(x)
+    np.testing.assert_allclose(found, nn.TripletMarginLoss(reduction="none")(*parts), rtol=1e-5)
+    assert nn.TripletMarginLoss()(*parts) == pytest.approx(found.mean(), rel=1e-5)
+    with pytest.raises(OptionError, match="reduction='none' inside a network"):
+        Compared("mean")(x)
+
+
 def all_paths(x: Any, target: list[int], blank: int) -> float:
     """−log of the sum over every path that spells the target."""
     total = 0.0
@@ -229,6 +250,13 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.MultiMarginLoss(p=3), OptionError, "MultiMarginLoss: expected p to be 1 or 2"),
     (lambda: nn.L1Loss(size_average=True), OptionError, "Write reduction='mean' or 'sum'"),
     (lambda: nn.L1Loss(reduction="max"), OptionError, "L1Loss: expected reduction 'mean', 'sum'"),
+    (lambda: F.cosine_embedding_loss(ONE, ONE, [0, 1]), DataError, "expected targets 1 or −1; got"),
+    (lambda: F.cosine_embedding_loss(ONE, ONE, [1, 1], 2), OptionError, "margin expected from −1"),
+    (lambda: F.cosine_embedding_loss(ONE, ONE, [1]), ShapeError, "the same number of samples"),
+    (lambda: F.cosine_embedding_loss(TWO, TWO, [1, 1]), ShapeError, "x expected 1 axes"),
+    (lambda: F.triplet_margin_loss(ONE, ONE, TWO), ShapeError, "expected inputs of equal shape"),
+    (lambda: F.triplet_margin_loss(TWO, TWO, TWO), ShapeError, r"anchor expected \(n, features\)"),
+    (lambda: nn.TripletMarginLoss(p=0)(ONE, ONE, ONE), OptionError, "p expected a number above 0"),
     (lambda: nn.Sequential(nn.GramMatrix())(ONE), ShapeError, "expected"),
 ]
 

@@ -213,6 +213,8 @@ def test_conv2d_settings_agree(settings, size):
         "KLDivLoss",
         "PoissonNLLLoss",
         "CTCLoss",
+        "CosineEmbeddingLoss",
+        "TripletMarginLoss",
     ],
 )
 def test_signatures_of_layers(name):
@@ -252,6 +254,8 @@ def test_signatures_of_layers(name):
         "kl_div",
         "poisson_nll_loss",
         "ctc_loss",
+        "cosine_embedding_loss",
+        "triplet_margin_loss",
     ],
 )
 def test_signatures_of_functions(name):

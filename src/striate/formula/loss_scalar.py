@@ -84,7 +84,7 @@ class ScalarLoss(Loss):
         return x
 
     def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
-        fewer = {}
+        fewer: dict[str, Any] = {}
         for name, array in _constants(attributes).items():
             if array.ndim == len(x) and array.size == len(array):
                 fewer[name] = array.reshape(-1, 1).tolist()  # one for each class

@@ -49,6 +49,7 @@ from striate.formula.loss_classes import (
     WeightedCrossEntropy,
 )
 from striate.formula.loss_images import GramMatrix, OverlapLoss, StyleLoss, TotalVariation
+from striate.formula.loss_pairs import CosineEmbedding, TripletMargin
 from striate.formula.loss_scalar import ScalarLoss
 from striate.formula.norm import BatchNorm, BatchNormTraining, LocalResponseNorm
 from striate.formula.operation import Gradient, Operation
@@ -174,6 +175,8 @@ OPERATIONS: dict[str, Operation] = {
         TotalVariation(),
         GramMatrix(),
         StyleLoss(),
+        CosineEmbedding(),
+        TripletMargin(),
         CtcLoss(),
         BroadcastMap(),
         Tile(),

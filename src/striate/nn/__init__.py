@@ -75,6 +75,7 @@ from striate.nn.dropout import (
 from striate.nn.embedding import (
     Embedding,
 )
+from striate.nn.formula import Formula, Operation
 from striate.nn.graph_module import GraphModule
 from striate.nn.group_norm import (
     AdaptiveInstanceNorm,
@@ -118,6 +119,7 @@ from striate.nn.loss_images import (
     TotalVariation,
     TverskyLoss,
 )
+from striate.nn.loss_pairs import CosineEmbeddingLoss, TripletMarginLoss
 from striate.nn.loss_scalar import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -296,6 +298,7 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
     "CrossMapLRN2d",
@@ -311,6 +314,7 @@ __all__ = [
     "Flatten",
     "FocalCrossEntropyLoss",
     "Fold",
+    "Formula",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
     "GRUCell",
@@ -429,6 +433,7 @@ __all__ = [
     "TiledConv2d",
     "TiledConv3d",
     "TotalVariation",
+    "TripletMarginLoss",
     "TverskyLoss",
     "Unflatten",
     "Unfold",

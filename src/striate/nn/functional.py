@@ -131,6 +131,7 @@ from striate.nn.functional_loss_images import (
     total_variation,
     tversky_loss,
 )
+from striate.nn.functional_loss_pairs import cosine_embedding_loss, triplet_margin_loss
 from striate.nn.functional_loss_scalar import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -279,6 +280,7 @@ __all__ = [
     "convolve1d",
     "convolve2d",
     "convolve3d",
+    "cosine_embedding_loss",
     "cosine_similarity",
     "crop",
     "cross_entropy",
@@ -416,6 +418,7 @@ __all__ = [
     "tiled_conv3d",
     "total_variation",
     "transpose",
+    "triplet_margin_loss",
     "tversky_loss",
     "unflatten",
     "unfold",

@@ -69,14 +69,12 @@ class _Item:
             return self.known[slot.name]
         return self._take(slot.name, slot.number)
 
-    def _take(self, name: str, floats: int = 0) -> Ref:
+    def _take(self, name: str, floats: int = 0) -> Argument:
         """A piece of the thread's memory by its name; a vector unless said."""
         if name not in self.known:
             self.known[name] = Ref("scratch", offset=self.room)
             self.room += aligned(floats or self.low.target.width)
-        found = self.known[name]
-        assert isinstance(found, Ref)  # noqa: S101  all of them are
-        return found
+        return self.known[name]
 
 
 @functools.lru_cache(maxsize=16)

@@ -36,6 +36,7 @@ from striate.settings import get_num_threads
 
 Places = NDArray[np.int64]
 _CACHE = 2**18  # bytes of a strip with all that belongs to it, about
+_LOW = 16  # rows of a kernel
 _LEAST_ITEMS = 4  # a thread, where the image is large enough
 _SMALL = 200_000  # multiply-adds that are not worth a second thread
 
@@ -143,7 +144,8 @@ def _strips(
     rows, columns = image.rows.size - height + 1, image.cols.size - reach
     chunk = min(_up(columns, tiles[1]), max(_up(4 * reach, tiles[1]), 4 * tiles[1]))
     pitch = _odd_lines(chunk + reach + tiles[1])
-    floats = _CACHE // 4 // (pitch + (buffers - 1) * chunk)
+    room = _CACHE if height <= _LOW else 2 * _CACHE  # high kernels overlap much from strip to strip
+    floats = room // 4 // (pitch + (buffers - 1) * chunk)
     band = min(max(floats - height, 2 * height, 4 * tiles[0]), rows)
     chunks = -(-columns // chunk)
     wanted = _LEAST_ITEMS * get_num_threads() / (chunks * max(len(image.planes), 1))
