@@ -22,12 +22,15 @@ import test_direct
 import test_direct_weight
 import test_elementwise
 import test_fingerprint as fingerprints
+import test_formula
 import test_linear
+import test_local
 import test_matmul
 import test_native
 import test_norm
 import test_packing
 import test_pool
+import test_unpool
 import test_update
 import winograd_case
 from blocked_networks import BLOCKED_BUILDERS
@@ -65,7 +68,7 @@ pytestmark = pytest.mark.skipif(not emulated.emulator(), reason=emulated.ABSENT)
 MODULES = (
     *(blocked_case, conv_case, winograd_case, test_depthwise, test_direct, test_direct_weight),
     *(test_elementwise, fingerprints, test_linear, test_matmul, test_norm),
-    *(test_packing, test_pool, test_update),
+    *(test_packing, test_pool, test_update, test_formula, test_local, test_unpool),
 )
 ONE = ((1, 1), (1, 1))
 
@@ -367,6 +370,27 @@ def test_dropout_bit_for_bit() -> None:
 @pytest.mark.parametrize("name", ["nesterov decay", "adamw", "rmsprop momentum decay"])
 def test_optimizer_steps(name: str) -> None:
     test_update.test_update(name, AARCH64)
+
+
+FORMULAS = [
+    *("conv of sequences, groups", "transposed conv overlapping", "max pool overlapping"),
+    *("softmax", "response norm", "own diagonals", "own maximum"),
+]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_kernels_made_from_formulas(name: str) -> None:
+    test_formula.test_forward_and_gradients(name, AARCH64)
+
+
+@pytest.mark.parametrize("case", test_local.CASES[:5], ids=str)
+def test_locally_connected_layers(case: Any) -> None:
+    test_local.test_passes(case, AARCH64)
+
+
+@pytest.mark.parametrize("case", test_unpool.CASES[:3], ids=str)
+def test_switches(case: Any) -> None:
+    test_unpool.test_there_and_back(case, AARCH64)
 
 
 def test_fingerprint() -> None:
