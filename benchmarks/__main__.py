@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from benchmarks import filters, inside, layers, outside, problems, report, text
+from benchmarks import filters, inside, layers, operations, outside, problems, report, text
 from benchmarks.problems import Problem
 from benchmarks.result import OURS, Result
 
@@ -42,6 +42,8 @@ def _measured(problem: Problem, options: argparse.Namespace, place: int, count: 
     rounds = options.rounds or (3 if options.quick else 41)
     if problem.kind == "layer":
         result = layers.run(problem, rounds)
+    elif problem.kind == "operation":
+        result = operations.run(problem, rounds)
     elif problem.kind == "filter":
         result = filters.run(problem, rounds)
     elif problem.kind in (*problems.RACES, "scaling"):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("problems.txt")
 RACES = ("training", "inference", "latency")
-KINDS = (*RACES, "layer", "filter", "scaling", "import", "compile", "memory", "whole")
+KINDS = (*RACES, "layer", "filter", "operation", "scaling", "import", "compile", "memory", "whole")
 PASSES = ("forward", "input", "weight")
-_SHOWN = ("pass", "n", "batch", "threads", "mode", "algorithm")
+_SHOWN = ("pass", "n", "batch", "threads", "mode", "algorithm", "against")
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,11 @@ def show(result: Result) -> None:
 
 
 def _race_cells(row: Row) -> tuple[str, ...]:
-    if row.gflops is None or row.percent_of_peak is None:
+    if row.seconds is None:
         return row.note, "–", "–", "–", f"{row.error:.0e}"
-    speed, share = f"{row.gflops:.1f}", f"{row.percent_of_peak:.0f} %"
+    speed = share = "–"
+    if row.gflops is not None and row.percent_of_peak is not None:
+        speed, share = f"{row.gflops:.1f}", f"{row.percent_of_peak:.0f} %"
     return quantity(row), time_text(row.fastest), speed, share, f"{row.error:.0e}"
 
 
@@ -168,7 +170,7 @@ def _short_rows(result: Result) -> list[str]:
 
 def _race_row(result: Result) -> str:
     ours, rival = result.row(OURS), result.best_rival
-    if ours is None or ours.percent_of_peak is None:
+    if ours is None or ours.seconds is None:
         return f"| {title(result)} | wrong, not timed | | | | **no** |"
     goal = result.problem.number("goal")
     rival_text = "no peer was installed"
@@ -177,7 +179,7 @@ def _race_row(result: Result) -> str:
     cells = (
         title(result),
         time_text(ours.seconds),
-        f"{ours.percent_of_peak:.0f} %",
+        "–" if ours.percent_of_peak is None else f"{ours.percent_of_peak:.0f} %",
         rival_text,
         "–" if goal is None else f"{goal:g}×",
         reached_text(reached(result)),
@@ -239,10 +241,7 @@ def _page_table(result: Result) -> list[str]:
             if r.seconds is None:
                 lines.append(f"| {r.name} | {r.note} | | | | {r.error:.0e} |")
                 continue
-            lines.append(
-                f"| {r.name} | {time_text(r.seconds)} | {time_text(r.fastest)} | {r.gflops:.1f} | "
-                f"{r.percent_of_peak:.0f} % | {r.error:.0e} |"
-            )
+            lines.append(f"| {r.name} | {' | '.join(_race_cells(r))} |")
         return lines
     lines = [
         "| | median | fastest | rounds | to reach | reached | |",

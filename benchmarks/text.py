@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from benchmarks.problems import RACES
 from benchmarks.result import Result, Row
 
@@ -71,6 +73,10 @@ def threads_text(result: Result) -> str:
     return f"{p.threads} thread" + ("s" if p.threads > 1 else "")
 
 
+def _against(settings: Mapping[str, str]) -> str:
+    return f", against our own {settings['against']}" if "against" in settings else ""
+
+
 def title(result: Result) -> str:
     """A case in words."""
     p = result.problem
@@ -82,6 +88,7 @@ def title(result: Result) -> str:
         "inference": f"{name}, inference, batch {batch}, {threads}",
         "latency": f"{name}, one image, {threads}",
         "layer": f"{p.name}, {p.settings.get('pass')}, n = {p.settings.get('n', '1')}, {threads}",
+        "operation": f"{p.name}, forward and backward, {threads}{_against(p.settings)}",
         "filter": f"filter {p.name} on {p.settings.get('h')}² pixels, {threads}",
         "scaling": f"{name}, {step}, batch {batch}: two threads against one",
         "import": "`import striate`",
@@ -93,7 +100,7 @@ def title(result: Result) -> str:
 
 def is_race(result: Result) -> bool:
     """Whether contenders are timed against each other."""
-    return result.problem.kind in (*RACES, "layer", "filter")
+    return result.problem.kind in (*RACES, "layer", "filter", "operation")
 
 
 def reached(result: Result) -> bool | None:

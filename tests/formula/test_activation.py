@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from striate.errors import OptionError
+from striate.errors import OptionError, ShapeError
 from striate.formula.activation import ACTIVATIONS, Map, map_attributes
+from striate.formula.channel_map import (
+    apl,
+    bipolar_relu,
+    channel_function_name,
+    channel_map_attributes,
+    prelu,
+    srelu,
+)
 from striate.formula.expression import Var, diff, evaluate, maximum
+from striate.formula.operations import find_operation
 
 
 @pytest.mark.parametrize("name", [n for n, a in ACTIVATIONS.items() if a.gradient_y is not None])
@@ -57,3 +66,31 @@ def test_comparisons_are_numbers() -> None:
     assert Map().reference(sign, [[-3.0, 0.0, 2.0]]).tolist() == [-1, 0, 1]
     count = map_attributes((x > 0) + (x >= 0) + (x > 1))
     assert Map().reference(count, [[-3.0, 0.0, 0.5, 2.0]]).tolist() == [0, 1, 2, 3]
+
+
+def test_functions_of_channels_have_names() -> None:
+    known = {"prelu": prelu(), "srelu": srelu(), "apl": apl(3), "bipolar relu": bipolar_relu()}
+    for name, attributes in known.items():
+        assert channel_function_name(attributes) == name
+    own = channel_map_attributes(Var("x") * Var("p0"))
+    assert channel_function_name(own) == "(x · p0)"
+
+
+def test_functions_of_channels_that_cannot_be() -> None:
+    operation = find_operation("channel_map")
+    with pytest.raises(ShapeError, match=r"p0 expected shape \(4,\) or \(1,\), or rows of these"):
+        operation.shape(prelu(), [(4, 5), (3,)])
+    with pytest.raises(ShapeError, match=r"x expected channels besides the batch; got shape \(\)"):
+        operation.shape(bipolar_relu(), [()])
+    with pytest.raises(OptionError, match="an expression of x, p0; got 'p1'"):
+        operation.shape(channel_map_attributes(Var("p1")), [(4,), (4,)])
+    with pytest.raises(OptionError, match="constants expected lists of numbers; got"):
+        operation.shape({"expr": "x", "constants": [[]]}, [(4,)])
+
+
+def test_uniform_that_cannot_be() -> None:
+    operation = find_operation("uniform")
+    with pytest.raises(OptionError, match="shape expected a list of whole numbers; got 'ab'"):
+        operation.shape({"site": 0, "shape": "ab"}, [(4,)])
+    with pytest.raises(OptionError, match="shape expected a whole number of at least 1; got 0"):
+        operation.shape({"site": 0, "shape": [0]}, [(4,)])

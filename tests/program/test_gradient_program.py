@@ -158,6 +158,19 @@ def test_several_inputs_and_outputs(target: Target, count: int) -> None:
     assert np.array_equal(found["y"], y)
 
 
+def test_one_gradient_for_several_nodes(target: Target) -> None:
+    net = Net(2, 3, 3)
+    net.graph.append(Node("y", "input", shape=(2, 3, 3)))
+    graph = net.done(net.map("tanh", net.map(X + Y, "x", "y")))
+    x = np.random.default_rng(0).normal(size=(2, 5, 2, 3, 3)).astype(np.float32)
+    values, slopes = NativeGradient(graph, None, everything(graph), target=target).run(tuple(x), {})
+    right = 1 - np.tanh(x[0] + x[1]) ** 2
+    for name in ("x", "y", graph.steps[0].name):
+        check_close(slopes[name], right, factor=30)
+    assert (slopes[graph.outputs[0]] == 1).all()
+    check_close(values[graph.outputs[0]], np.tanh(x[0] + x[1]), factor=30)
+
+
 def test_the_output_may_be_an_input() -> None:
     graph = Net(3, 2).done("x")
     program = NativeGradient(graph, None, ["x"])

@@ -107,6 +107,21 @@ def scalars(shapes: Sequence[Shape]) -> list[tuple[str, str, int | None]]:
     return found
 
 
+def channel_function_name(attributes: Attributes) -> str:
+    """What a `channel_map` node computes: the name of a well-known function, or its expression.
+
+    >>> channel_function_name(prelu())
+    'prelu'
+    """
+    named = {"prelu": prelu(), "srelu": srelu(), "bipolar relu": bipolar_relu()}
+    hinges = str(attributes["expr"]).count("p0_")
+    named |= {"apl": apl(hinges)} if hinges else {}
+    for name, known in named.items():
+        if known == dict(attributes):
+            return name
+    return str(from_json(attributes["expr"]))
+
+
 def channel_map_attributes(e: Expr, constants: Sequence[Sequence[float]] = ()) -> dict[str, Any]:
     """The attributes of a `channel_map` node."""
     return {"expr": to_json(e), "constants": [[float(k) for k in row] for row in constants]}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from striate.errors import OptionError
 from striate.formula.activation import ACTIVATIONS, map_expression
+from striate.formula.channel_map import channel_function_name
 from striate.formula.conv import Convolution
 from striate.formula.expression import to_json
 from striate.formula.operations import find_operation
@@ -270,6 +271,8 @@ def _layer(node: Node, shapes: Sequence[Shape]) -> str:
     """The operation with what matters of its settings."""
     if node.op == "map":
         return _activation(node.attributes)
+    if node.op == "channel_map":
+        return channel_function_name(node.attributes)
     kernel = _kernel(node, shapes)
     if kernel is not None:
         return f"{node.op} {shape_text(kernel)}" + _window(node.attributes, kernel)

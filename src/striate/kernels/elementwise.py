@@ -16,16 +16,22 @@ from striate.kernels.kernel import Kernel, Tail, make_kernel, store_with_tail
 
 
 @functools.lru_cache(maxsize=512)
-def elementwise(target: Target, expr: Expr, inputs: tuple[str, ...], elements: int) -> Kernel:
-    """y = expr(inputs…) on `elements` vectors; arguments y, then the inputs."""
+def elementwise(
+    target: Target, expr: Expr, inputs: tuple[str, ...], elements: int, aligned: bool = True
+) -> Kernel:
+    """y = expr(inputs…) on `elements` vectors; arguments y, then the inputs.
+
+    `aligned`: whether they begin at whole vectors in memory.
+    """
+    align = None if aligned else 4
 
     def build(b: Builder, arguments: list[Value]) -> None:
         y, *xs = arguments
 
         def one(i: Int, _: list[Value]) -> None:
             at = b.mul(i, b.width)
-            values = {name: b.load(x, at) for name, x in zip(inputs, xs, strict=True)}
-            b.store(emit(b, expr, values), y, at)
+            values = {name: b.load(x, at, align) for name, x in zip(inputs, xs, strict=True)}
+            b.store(emit(b, expr, values), y, at, align)
 
         b.loop(0, elements, one)
 

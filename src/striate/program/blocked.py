@@ -184,6 +184,11 @@ class Lowering:
         copy = recipe(Routine(copy_floats(self.target, elements)))
         self.run(name, copy, {"to": out, "from": source})
 
+    def note_wanted(self, outputs: Sequence[str]) -> None:
+        """Note which array each value goes to; those that go to several are copied to each."""
+        roots = [self.schedule.root[name] for name in outputs]
+        self.wanted = {r: k for k, r in enumerate(roots) if roots.count(r) == 1}
+
     def caller_place(self, name: str) -> Ref | None:
         """Where the caller wants a value, if nobody else reads it."""
         number = self.wanted.get(name)

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from striate.codegen.targets import Target
+from striate.formula.expression import from_json
 from striate.graph.gradient import pull_back
 from striate.graph.graph import Graph, Node
+from striate.kernels.elementwise import elementwise
 from striate.kernels.norm import affine, batch_norm_sums, fold
 from striate.kernels.packing import Packing, pack
 from striate.kernels.routine import blocks
-from striate.program.blocked import BLOCKED, Operand, positions
+from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
 from striate.program.blocked_backward import TrainingLowering
 from striate.program.blocked_inference import FUSABLE, thin_strided_points
 from striate.program.blocked_plan import Memory, place
@@ -23,7 +25,7 @@ from striate.program.blocked_training import weights_first
 from striate.program.choose import Choices
 from striate.program.fuse import Fused, fuse
 from striate.program.plan import gradient_parts
-from striate.program.stage import Places, Ref, Stage
+from striate.program.stage import Places, Ref, Stage, Work
 
 ONES, ZEROS = "ones", "zeros"
 
@@ -74,6 +76,32 @@ class GradientLowering(TrainingLowering):
         floats = blocks(channels, self.target) * self.target.width
         known = self.places.fixed.get(kind, 0)
         return self.fixed(kind, max(known, floats), lasting=True)
+
+    # ---- elementwise, in the caller's arrays --------------------------------------------------
+
+    def op_map(self, step: Fused) -> None:
+        """As elsewhere; but plain values are read and written where they are."""
+        elements = math.prod(step.node.shape)
+        roots = [self.schedule.root[i] for i in step.node.inputs]
+        plain = all(
+            not self.has(r, BLOCKED) and (r in self.arrays or self.has(r, PLAIN)) for r in roots
+        )
+        if not plain or elements % self.target.width or not elements:
+            super().op_map(step)
+            return
+        names = tuple(step.node.attributes["inputs"])
+        count = elements // self.target.width
+        parts = self._even_parts(count)
+        expr = from_json(step.node.attributes["expr"])
+        kernel = elementwise(self.target, expr, names, count // parts, aligned=False)
+        chunk = elements // parts
+        operands = [self.rows(r) for r in roots]
+        out = self.caller_place(step.output) or self.make(step.output, PLAIN)
+        refs = tuple(
+            replace(o, part=chunk) if isinstance(o, Ref) else Ref("value", o, part=chunk)
+            for o in (out, *operands)
+        )
+        self.stages.append(Stage(step.output, (Work(kernel, refs),), parts))
 
     # ---- batch norm ---------------------------------------------------------------------------
 
@@ -195,8 +223,7 @@ def _lower(
     """Append all stages; returns how many the forward pass has."""
     for source in low.graph.inputs:
         low.arrays[source.name] = 4 * math.prod(source.shape)
-    delivered = [*outputs, *slopes]
-    low.wanted = {low.schedule.root[name]: k for k, name in enumerate(delivered)}
+    low.note_wanted([*outputs, *slopes])
     steps = [s for s in low.schedule.steps if s.node.batched or ":d" in s.node.op]
     first = [s for s in steps if s.node.name in forward.nodes]
     for step in first:

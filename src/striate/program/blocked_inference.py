@@ -114,7 +114,7 @@ def plan_blocked(
     low.folds, low.choices = folds, choices
     for source in graph.inputs:
         low.arrays[source.name] = 4 * math.prod(source.shape)
-    low.wanted = {schedule.root[name]: k for k, name in enumerate(outputs)}
+    low.note_wanted(outputs)
     for step in schedule.steps:
         low.lower(step)
     for k, name in enumerate(outputs):
