@@ -21,13 +21,10 @@ from striate.nn import functional as F
 pytestmark = pytest.mark.peer
 torch = pytest.importorskip("torch")
 RANKS = some.integers(1, 3)
-# What torch refuses of volumes, or of sequences, though it takes it of images.
-TORCH_ONLY = (
-    "smaller than kernel size",
-    "too large relative to input",
-    "max_pool1d() padding should be at most half of kernel size",
-)
-usual = settings(max_examples=30, deadline=None)
+# What torch refuses though it could be: volumes smaller than the kernel, and padding of more than
+# half of the kernel though not of the dilated window.
+TORCH_ONLY = ("smaller than kernel size", "too large relative to input", "half of kernel size")
+usual = settings(max_examples=30, deadline=None, derandomize=True)
 
 
 def sizes(least: int, most: int, rank: int) -> Any:
@@ -176,7 +173,7 @@ def test_indices_and_unpooling(case: Any, data: Any) -> None:
     operation = find_operation("max_pool_indices")
     (node,) = getattr(nn, name)(**keywords).to_graph(x.shape[1:]).steps
     found = operation.reference(node.attributes, [x])
-    if np.isinf(found).any():
+    if torch.isneginf(expected).any():
         return  # taps that miss a small image
     assert np.array_equal(found, places.numpy())
     if (
@@ -241,7 +238,7 @@ MODES = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(RANKS, some.data())
 def test_interpolate(rank: int, data: Any) -> None:
     shape = (1, 2, *(data.draw(some.integers(1, 7)) for _ in range(rank)))
@@ -249,22 +246,28 @@ def test_interpolate(rank: int, data: Any) -> None:
     keywords: dict[str, Any] = {"mode": mode}
     if mode in ("linear", "bilinear", "bicubic", "trilinear"):
         keywords["align_corners"] = data.draw(some.booleans())
+    if mode in ("bilinear", "bicubic"):
+        keywords["antialias"] = data.draw(some.booleans())
     if data.draw(some.booleans()):
         keywords["size"] = data.draw(sizes(1, 12, rank))
     else:
-        # torch's gradient of "nearest" disagrees with its value where 1.3 leaves a size as it is
-        factors = [0.4, 0.5, 0.75, 1.0, 2.0, 3.1, *([] if mode == "nearest" else [1.3])]
+        # Where 1.3 leaves a size as it is, torch's gradient of some modes is not that of its value.
+        torn = mode == "nearest" or keywords.get("antialias", False)
+        factors = [0.4, 0.5, 0.75, 1.0, 2.0, 3.1, *([] if torn else [1.3])]
         keywords["scale_factor"] = data.draw(some.sampled_from(factors))
         keywords["recompute_scale_factor"] = data.draw(some.sampled_from([None, False, True]))
-    if mode in ("bilinear", "bicubic"):
-        keywords["antialias"] = data.draw(some.booleans())
     x = np.random.default_rng(3).normal(size=shape)
 
     class Resized(nn.Module):
         def forward(self, x: Any) -> Any:
             return F.interpolate(x, **keywords)
 
-    agree(Resized, lambda t: torch.nn.functional.interpolate(t, **keywords), x, 1e-10)
+    def peer(t: Any) -> Any:
+        return torch.nn.functional.interpolate(t, **keywords)
+
+    if keywords.get("antialias", False) and 1 in peer(torch.tensor(x)).shape[2:]:
+        return  # torch gives every row of an image of one column the first row's number
+    agree(Resized, peer, x, 1e-10)
 
 
 @usual

@@ -142,7 +142,8 @@ def axis_taps(size: int, count: int, step: float | None, attributes: Attributes)
     if mode.startswith("nearest"):
         places = _nearest(size, count, step, exact=mode == "nearest-exact")
         return places[:, None], np.ones((count, 1))
-    if size == count and (align or step in (None, 1.0)):
+    copied = mode == "linear" or attributes["antialias"]  # PyTorch then ignores the step
+    if size == count and (align or step in (None, 1.0) or copied):
         return np.arange(size)[:, None], np.ones((size, 1))
     if align:
         step = (size - 1) / (count - 1) if count > 1 else 0.0
