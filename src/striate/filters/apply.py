@@ -57,8 +57,8 @@ def apply(
         algorithm: "auto" takes the one that a cost model measured on this machine expects to be
             fastest; or "direct", "separable" (a sum of passes along rows and columns),
             "column_fft" (blocks, by transforms down the columns; kernels of more than 256 rows go
-            by "overlap_add"), "fft", "overlap_add", "winograd" (3×3 only). Their results agree within rounding; those with transforms
-            round relative to the largest numbers near.
+            by "overlap_add"), "fft", "overlap_add", "winograd" (3×3 only). Their results agree
+            within rounding; those with transforms round relative to the largest numbers near.
         fill: the value outside, for the border "constant".
         data_format: where the channels are; by default last for photos (3 or 4 axes, of which
             the last has at most 4 numbers and the one that "channels_first" would take has more).

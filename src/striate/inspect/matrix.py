@@ -122,7 +122,8 @@ def _composed(graph: Graph, values: Mapping[str, Array]) -> tuple[Any, Array]:
     start = graph.inputs[0]
     size = math.prod(start.shape)
     known: dict[str, tuple[Any, Array]] = {}
-    known[start.name] = sparse.eye_array(size, format="csr"), np.zeros(size)
+    each = np.arange(size)
+    known[start.name] = sparse.csr_array((np.ones(size), (each, each))), np.zeros(size)
     for node in graph.pruned().steps:
         operation = find_operation(node.op)
         moving = [k for k, i in enumerate(node.inputs) if graph.nodes[i].batched]
