@@ -310,6 +310,21 @@ BAD: list[tuple[Any, Any, type[Exception], str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ([[-1, 1]], "expected −1 only after a target's end; got one inside, for sample 0"),
+        ([[0, 1]], "without the blank, 0, and −1 after the target's end; got 0 for sample 0"),
+        ([[1, 3]], "expected classes from 0 to 2 without the blank"),
+    ],
+)
+def test_targets_that_ctc_refuses(target: Any, text: str) -> None:
+    net = nn.Sequential(*classifier(), Rows())
+    data = (images(), np.repeat(target, SAMPLES, 0))
+    with pytest.raises(DataError, match=text):
+        st.fit(net, data, loss=nn.CTCLoss(), epochs=1, progress=False)
+
+
 @pytest.mark.parametrize("k", range(len(BAD)))
 def test_refusals(k: int) -> None:
     loss, targets, kind, text = BAD[k]

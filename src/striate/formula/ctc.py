@@ -68,6 +68,13 @@ class CtcLoss(Loss):
                 f"and −1 after the target's end; got {targets[at]:g} for sample {at[0]}."
             )
 
+        gaps = (targets[:, :-1] < 0) & (targets[:, 1:] >= 0)
+        if gaps.any():
+            raise DataError(
+                f"{self.name}: expected −1 only after a target's end; got one inside, for sample "
+                f"{np.argwhere(gaps)[0][0]}."
+            )
+
     def differentiable(self, argument: str) -> bool:
         return argument == "x"
 
@@ -96,8 +103,6 @@ class CtcLoss(Loss):
         inside = np.arange(targets.shape[1]) < given[:, None]
         labels = np.where(inside, targets, -1).astype(np.int64)
         self.check_targets(attributes, x.shape[1:], labels)
-        if (labels[inside] < 0).any():
-            raise DataError(f"{self.name}: expected no −1 before a target's end.")
         found = Alignments.of(x, labels, steps, given, int(attributes["blank"]))
         losses, weight = found.losses, np.ones(len(x))
         if attributes["mean"]:
