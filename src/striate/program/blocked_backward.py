@@ -51,6 +51,7 @@ from striate.program.blocked_forward import (
 )
 from striate.program.blocked_local import local_form
 from striate.program.blocked_loss import loss_stage
+from striate.program.blocked_norm import lower_norm_to_input, lower_norm_to_parameter
 from striate.program.choose import FORWARD, TO_SOURCE, TO_WEIGHT, winograd_form
 from striate.program.convolution import Windows, windows_of
 from striate.program.fuse import Fused, Schedule
@@ -446,6 +447,19 @@ class TrainingLowering(ForwardLowering):
         operands |= self.tail(step, BLOCKED)
         operands["out"] = self.make(step.output, BLOCKED)
         self.run(step.output, made, operands)
+
+    # ---- norms of single samples --------------------------------------------------------------
+
+    def op_group_norm_dx(self, step: Fused) -> None:
+        lower_norm_to_input(self, step)
+
+    def op_group_norm_dw(self, step: Fused) -> None:
+        _, where = self.gradient(step.node.name)
+        lower_norm_to_parameter(self, step.node, where)
+        self.written(step.node.name, where)
+
+    op_layer_norm_dx, op_layer_norm_dw = op_group_norm_dx, op_group_norm_dw
+    op_group_norm_db = op_layer_norm_db = op_group_norm_dw
 
     # ---- functions of each channel ------------------------------------------------------------
 

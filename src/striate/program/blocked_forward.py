@@ -29,6 +29,7 @@ from striate.kernels.winograd import Winograd, transform_weights, u_floats, wino
 from striate.program.blocked import BLOCKED, PLAIN, Operand, positions
 from striate.program.blocked_channel import function_of, lower_forward
 from striate.program.blocked_local import LocalRules
+from striate.program.blocked_norm import lower_norm
 from striate.program.blocked_switches import SwitchRules
 from striate.program.choose import FORWARD, TO_SOURCE, Choice, winograd_form
 from striate.program.convolution import Windows, flat_image, windows_of
@@ -333,6 +334,11 @@ class ForwardLowering(LocalRules, SwitchRules):
             if vectors % parts == 0:
                 return parts
         return 1
+
+    def op_group_norm(self, step: Fused) -> None:
+        lower_norm(self, step)
+
+    op_layer_norm = op_group_norm
 
     def op_channel_map(self, step: Fused) -> None:
         f = function_of(self, step.node)
