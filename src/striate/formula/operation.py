@@ -214,11 +214,6 @@ def require_attributes(name: str, attributes: Attributes, known: Sequence[str]) 
             raise OptionError(f"{name}: expected the attribute {key!r}; got {sorted(attributes)}.")
 
 
-def pair_attribute(name: str, attributes: Attributes, key: str, least: int = 1) -> tuple[int, int]:
-    """An attribute of two whole numbers, (height, width)."""
-    return pair(attributes[key], f"{name}: {key}", least)
-
-
 def sizes_attribute(
     name: str, attributes: Attributes, key: str, count: int, least: int = 1
 ) -> tuple[int, ...]:

@@ -106,19 +106,6 @@ def both_sides(padding: tuple[int, ...]) -> list[list[int]]:
     return [[k, k] for k in padding]
 
 
-def adaptive_size(value: Any, where: str) -> tuple[int | None, int | None]:
-    """The output size of adaptive pooling: a number, None, or two of these.
-
-    >>> adaptive_size((7, None), "pool")
-    (7, None)
-    """
-    parts = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(parts) != 2:
-        raise OptionError(f"{where}: expected output_size of one or two numbers; got {value!r}.")
-    height, width = (None if k is None else whole(k, where, "output_size") for k in parts)
-    return height, width
-
-
 def unsupported(where: str, name: str, value: Any, instead: str) -> None:
     """Refuse an argument of torch's that striate has not, unless it says nothing.
 
