@@ -330,3 +330,13 @@ def test_refusals(k: int) -> None:
     loss, targets, kind, text = BAD[k]
     with pytest.raises(kind, match=text):
         st.fit(classifier(), (images(), targets), loss=loss, epochs=1, progress=False)
+
+
+def test_losses_of_many_numbers_are_worked_out_in_pieces(monkeypatch: Any) -> None:
+    from striate.train import losses
+
+    outputs, loss = numbers(6, 6), losses.as_loss("mse")
+    whole = losses.sample_losses(outputs, outputs[::-1], loss)
+    assert whole.shape == (SAMPLES,) and (whole > 0).sum() == SAMPLES - 1  # the middle is itself
+    monkeypatch.setattr(losses, "_MOST_NUMBERS", 400)
+    np.testing.assert_allclose(losses.sample_losses(outputs, outputs[::-1], loss), whole)

@@ -11,6 +11,7 @@ from striate.errors import OptionError, suggest
 from striate.graph.losses import LOSSES, TrainingLoss, as_loss
 
 Float64 = NDArray[np.float64]
+_MOST_NUMBERS = 2_000_000  # worked out at once, so that images do not fill the memory
 
 
 def training_loss(loss: Any, prediction: tuple[int, ...], targets: NDArray[Any]) -> TrainingLoss:
@@ -47,9 +48,13 @@ def sample_losses(
     outputs: NDArray[Any], targets: NDArray[Any], loss: str | TrainingLoss
 ) -> Float64:
     """The loss of each sample in float64, (n,)."""
-    spec = as_loss(loss)
-    values = outputs.astype(np.float64)
-    return np.asarray(spec.operation.reference(spec.attributes, [values, targets]))
+    spec, losses = as_loss(loss), np.empty(len(outputs))
+    few = max(_MOST_NUMBERS // max(outputs[:1].size, 1), 1)
+    for start in range(0, len(outputs), few):
+        rows = slice(start, start + few)
+        values = [outputs[rows].astype(np.float64), targets[rows]]
+        losses[rows] = spec.operation.reference(spec.attributes, values)
+    return losses
 
 
 def sample_shares(
