@@ -181,7 +181,7 @@ def test_the_eps_of_rms_norm():
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_cross_map_norm_is_local_response_norm(size):
-    """torch's own CrossMapLRN2d adds up one channel more than `size`, as its other norm does not."""
+    """torch's own CrossMapLRN2d adds up one channel more than `size`; its other norm does not."""
     x = np.random.default_rng(0).normal(size=(2, 6, 3, 4)).astype(np.float32)
     options = {"alpha": 0.5, "beta": 0.6, "k": 1.5}
     expected = torch.nn.LocalResponseNorm(size, **options)(torch.from_numpy(x)).numpy()

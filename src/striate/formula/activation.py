@@ -91,7 +91,7 @@ def isru(alpha: float) -> Activation:
 
 
 def isrlu(alpha: float) -> Activation:
-    """`x` where x ≥ 0, else `x/√(1 + alpha·x²)`; the derivative is 1, else (1 + alpha·x²)^(−3/2)."""
+    """`x` where x ≥ 0, else `x/√(1 + alpha·x²)`; the derivative: 1, else (1 + alpha·x²)^(−3/2)."""
     low = maximum(minimum(_X, 0), -_FAR)
     root = 1 / sqrt(1 + alpha * (low * low))
     return Activation(where(_X < 0, low * root, _X), root * root * root)
