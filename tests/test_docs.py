@@ -94,6 +94,49 @@ def test_excerpts_of_machine_code_are_up_to_date() -> None:
     assert made.render(page) == page, "run: python docs/scripts/machine_code.py --write"
 
 
+def test_the_page_of_operations_and_the_counts_are_up_to_date() -> None:
+    for path, make in script("operations").pages():
+        text = path.read_text(encoding="utf-8")
+        assert make(text) == text, f"{path}; run: python docs/scripts/operations.py --write"
+
+
+def test_the_page_of_operations_has_all_of_them() -> None:
+    made = script("operations")
+    page = made.PAGE.read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert {row.split("`")[1] for row in rows} == set(made.OPERATIONS)
+    for name in (*made.layers(), *made.functions()):
+        assert any(f"`{name}`" in row for row in rows), name
+    for operation in made.OPERATIONS.values():
+        assert not operation.has_formula or re.search(f"^{operation.name}: .*\n  ", page, re.M)
+
+
+def test_operations_layers_and_functions_that_the_page_lacks_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = script("operations")
+    page = made.PAGE.read_text(encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setitem(made.OPERATIONS, "mine", made.OPERATIONS["linear"])
+        with pytest.raises(ValueError, match="operations that the page lacks: mine"):
+            made.render(page)
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "APART", ())
+        with pytest.raises(ValueError, match="layers that the page lacks: Identity, Operation, Op"):
+            made.render(page)
+    with monkeypatch.context() as patch:
+        patch.setattr(made.F, "__all__", [n for n in made.F.__all__ if n != "adain"])
+        with pytest.raises(ValueError, match="functions on the page that do not exist: adain"):
+            made.render(page)
+    with monkeypatch.context() as patch:
+        once = made.FAMILIES["Recurrence"]
+        patch.setitem(made.FAMILIES, "Recurrence again", once)
+        with pytest.raises(ValueError, match="twice: gru_state, lstm_output, lstm_state"):
+            made.render(page)
+    with pytest.raises(ValueError, match="expected <!-- generated: end --> once; got it 0 times"):
+        made.render(page.replace(made.GENERATED[1], ""))
+
+
 def test_the_shown_loop_spills_nothing() -> None:
     made = script("machine_code")
     text = made.machine(made.network())
