@@ -112,16 +112,18 @@ def toeplitz() -> None:
     for layer in (image, strided):
         layer.weight.data[...] = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)
     cases = {
-        "Conv1d, 3 taps:\na Toeplitz matrix": (sequence, (1, 12)),
+        "Conv1d, 3 taps:\nToeplitz": (sequence, (1, 12)),
         "Conv2d 3×3 on 6×6:\nblocks of Toeplitz matrices": (image, (1, 6, 6)),
-        "Conv2d 3×3, stride 2, padding 1": (strided, (1, 6, 6)),
-        "AvgPool2d(2)": (pool, (1, 6, 6)),
+        "Conv2d 3×3, stride 2, padding 1:\nevery other row of blocks": (strided, (1, 6, 6)),
+        "AvgPool2d(2):\nthe same number everywhere": (pool, (1, 6, 6)),
     }
-    figure, places = plt.subplots(1, 4, figsize=(11, 3))
+    ratios = {"width_ratios": [12, 36, 36, 36]}  # squares of one size in all four
+    figure, places = plt.subplots(1, 4, figsize=(11, 2.1), gridspec_kw=ratios)
     for place, (name, (layer, shape)) in zip(places, cases.items(), strict=True):
         dense = inspect.matrix(layer, shape)[0].toarray()
         shown = np.where(dense == 0, np.nan, dense)
         place.imshow(shown, cmap="viridis", aspect="equal", interpolation="nearest")
+        place.set_anchor("N")
         place.set_title(name, fontsize=8)
         place.set(xlabel=f"{dense.shape[1]} inputs", ylabel=f"{dense.shape[0]} outputs")
         place.set_xticks([])

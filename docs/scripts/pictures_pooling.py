@@ -33,14 +33,13 @@ def digit() -> Any:
 def save(panels: Sequence[Panel], name: str, columns: int) -> None:
     """Panels beside one another, in a palette to keep the file small."""
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.55 * columns, 1.85 * rows))
+    figure, axes = plt.subplots(rows, columns, figsize=(1.55 * columns, 1.95 * rows))
     for axis in axes.flat:
         axis.axis("off")
     for axis, (title, image) in zip(axes.flat, panels, strict=False):
         axis.imshow(image, cmap="gray", interpolation="nearest")
         axis.set_title(title, fontsize=8)
-    figure.tight_layout(pad=0.4)
-    figure.subplots_adjust(top=1 - 0.26 / (1.85 * rows))
+    figure.tight_layout(pad=0.4, h_pad=1.6)
     memory = io.BytesIO()
     figure.savefig(memory, dpi=110)
     plt.close(figure)
