@@ -21,7 +21,13 @@ from collections.abc import Iterable
 
 
 class StriateError(Exception):
-    """Base of all errors that striate raises on purpose."""
+    """Base of all errors that striate raises on purpose.
+
+    Attributes:
+        layer: the layer of a network that raised it, by its path or class; "" where none did.
+    """
+
+    layer = ""
 
 
 class ShapeError(StriateError, ValueError):

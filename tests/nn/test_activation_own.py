@@ -316,11 +316,11 @@ SHAPES = [
         r"p0 expected shape \(4,\) or \(1,\).*num_parameters=4",
     ),
     (lambda: nn.Softmax2d()(numbers(2, 4, 5)), r"Softmax2d: expected images \(n, channels, h, w\)"),
-    (lambda: nn.GLU(1)(numbers(2, 3)), "glu: expected an even size along axis 1.*got 3"),
+    (lambda: nn.GLU(1)(numbers(2, 3)), "GLU: expected an even size along axis 1.*got 3"),
     (lambda: F.glu(numbers(2, 4), 0), r"an axis from 1 to 1 \(axis 0 is the batch\); got dim=0"),
     (lambda: F.log_softmax(numbers(2, 4), 2), "log_softmax: expected an axis from 1 to 1"),
     (lambda: F.apl(numbers(2, 4), numbers(2, 4), numbers(4)), r"one shape \(S, channels\) or"),
-    (lambda: nn.Softmax(0)(numbers(2, 4)), "softmax: expected an axis from 1 to 1"),
+    (lambda: nn.Softmax(0)(numbers(2, 4)), "Softmax: expected an axis from 1 to 1"),
 ]
 
 

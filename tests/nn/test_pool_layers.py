@@ -330,9 +330,7 @@ def test_switches_with_channels_last():
 def test_strict_refuses_rows_that_are_not_read():
     x = normal(1, 1, 7, 6)
     assert nn.MaxPool2d(2)(x).shape == (1, 1, 3, 3)
-    with pytest.raises(
-        ShapeError, match="max_pool2d: strict=True expected every one of the 7 rows"
-    ):
+    with pytest.raises(ShapeError, match="MaxPool2d: strict=True expected every one of the 7 rows"):
         nn.MaxPool2d(2, strict=True)(x)
     assert nn.MaxPool2d(2, strict=True, ceil_mode=True)(x).shape == (1, 1, 4, 3)
 
@@ -393,7 +391,7 @@ BAD = [
     (lambda: nn.ChannelMaxPool(3)(X), "groups of 3 channels, 3 apart, that take up all channels"),
     (lambda: nn.DynamicPool2d(17, 4), r"expected at most 4·4 regions, a position for each"),
     (lambda: nn.LearnedPool2d(4, 5), r"expected a grid that fits the image; got regions=\(5, 5\)"),
-    (lambda: nn.LearnedPool2d(5)(X), r"learned_pool: expected maps w .* input_size=\(4, 4\)"),
+    (lambda: nn.LearnedPool2d(5)(X), r"LearnedPool2d: expected maps w .* input_size=\(4, 4\)"),
     (lambda: F.region_pool(X, [[0, 2], [0, 0]]), "every region from 0 to 2 to have a position"),
     (lambda: nn.Upsample(), "Upsample: expected either size or scale_factor; got size=None"),
     (lambda: nn.Upsample(2, mode="bilinea"), "unknown mode 'bilinea'. Did you mean 'bilinear'"),

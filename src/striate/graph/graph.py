@@ -82,7 +82,8 @@ class Graph:
         try:
             shape = find_operation(op).shape(attributes, [p.shape for p in parents])
         except ShapeError as error:
-            raise ShapeError(f"{name}: {error}") from None
+            text = str(error)  # begins with the operation's name, which the node may have too
+            raise ShapeError(text if text.startswith(f"{name}: ") else f"{name}: {text}") from None
         batched = self._batched(Node(name, op, inputs, attributes))
         return self.append(Node(name, op, inputs, attributes, shape, batched))
 

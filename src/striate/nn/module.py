@@ -421,6 +421,12 @@ class Module:
 
     def _find_plan(self, shapes: tuple[Shape, ...]) -> Plan:
         plans: OrderedDict[Any, tuple[int, Plan]] = self.__dict__["_plans"]
+        for shape in shapes:
+            if 0 in shape:
+                raise ShapeError(
+                    f"{type(self).__name__}: expected at least 1 channel and images of at least "
+                    f"1 × 1 (only the batch may be empty); got shape={('N', *shape)}."
+                )
         key = (shapes, tuple(m.training for m in self.modules()))
         version, plan = plans.get(key, (-1, None))
         if plan is None or version != _Structure.version:

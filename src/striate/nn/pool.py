@@ -9,7 +9,7 @@ from striate.nn.arguments import Padding, Sizes, named_sizes, window_padding
 from striate.nn.data_format import channels_are_last, image_sizes
 from striate.nn.module import Module
 from striate.nn.pool_windows import Window, sigmas
-from striate.nn.trace import find_tracer
+from striate.nn.trace import find_tracer, layer_named
 
 
 class PairModule(Module):
@@ -23,7 +23,8 @@ class PairModule(Module):
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute or trace, as every module."""
         if self.pairs and find_tracer(inputs, keywords) is None:
-            return self.forward(*inputs, **keywords)
+            with layer_named(self):
+                return self.forward(*inputs, **keywords)
         return super().__call__(*inputs, **keywords)
 
 

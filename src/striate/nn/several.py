@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from striate.nn.module import Module
-from striate.nn.trace import find_tracer
+from striate.nn.trace import find_tracer, layer_named
 
 
 class SeveralInputs(Module):
@@ -17,4 +17,5 @@ class SeveralInputs(Module):
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         if find_tracer(inputs, keywords) is not None:
             return super().__call__(*inputs, **keywords)
-        return self.forward(*inputs, **keywords)
+        with layer_named(self):
+            return self.forward(*inputs, **keywords)

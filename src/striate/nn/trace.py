@@ -7,7 +7,8 @@ A `Tracer` lives for one such call. It owns the growing graph, knows the path of
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from striate.nn.untraceable import boundaries, line_of, untraceable
 INPUT = "input"
 BATCH_COUNT = "num_batches_tracked"
 _STATISTICS = slice(3, 5)  # the inputs of a batch norm that are buffers
+_LAYERS = "striate.nn."
 _NORMS = ("batch_norm", "batch_norm_training")
 
 
@@ -111,9 +113,11 @@ class Tracer:
 
     def call(self, module: Traceable, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Run a module's forward; the nodes that it adds are named by its path."""
-        self._scope.append((self._path(module), module.one_node))
+        path = self._path(module)
+        self._scope.append((path, module.one_node))
         try:
-            return module.forward(*inputs, **keywords)
+            with layer_named(module, path):
+                return module.forward(*inputs, **keywords)
         finally:
             self._scope.pop()
 
@@ -222,6 +226,35 @@ class Tracer:
 
 
 boundaries.add(Tracer.run.__code__)
+
+
+@contextmanager
+def layer_named(layer: Any, path: str = "") -> Iterator[None]:
+    """Let an error's message begin with the layer that raised it: its path, and its class.
+
+    Only the innermost layer counts, and only one of this package: what somebody's own `forward`
+    calls is named by its function and line. A function called as its layer is ("conv2d",
+    "Conv2d") is not named twice.
+    """
+    try:
+        yield
+    except (ShapeError, OptionError) as error:
+        ours = type(layer).__module__.startswith(_LAYERS) and not any(layer.children())
+        if ours and not error.layer:
+            name = type(layer).__name__
+            error.layer, error.args = path or name, (_named(str(error), name, path),)
+        raise
+
+
+def _named(text: str, name: str, path: str) -> str:
+    """A message that begins with the layer: "conv2d: expected …" as "0: Conv2d: expected …"."""
+    head, colon, rest = text.partition(": ")
+    if colon and path and (head == path or head.startswith(f"{path}.")):
+        text = rest
+    head, colon, rest = text.partition(": ")
+    if colon and len(head) > 2 and name.lower().startswith(head.replace("_", "").lower()):
+        text = rest
+    return f"{path}: {name}: {text}" if path else f"{name}: {text}"
 
 
 def _require_arguments(root: Traceable, count: int) -> None:
