@@ -52,8 +52,7 @@ def _conv(rank: int, stride: int = 1, **more: Any) -> dict[str, Any]:
 def _convolutions() -> Iterable[Entry]:
     for d in (1, 2, 3):
         shapes = ((3, *(5,) * d), (4, 3, *(3,) * d), (4,))
-        more = f" SeparableConv{d}d" if d < 3 else ""
-        names = (f"Conv{d}d{more}", f"conv{d}d", f"`Conv{d}d`", "Conv")
+        names = (f"Conv{d}d SeparableConv{d}d", f"conv{d}d", f"`Conv{d}d`", "Conv")
         yield Entry(f"conv{d}d", _conv(d), shapes, *names)
     for d in (1, 2, 3):
         shapes = ((3, *(5,) * d), (3, 4, *(3,) * d), (4,))

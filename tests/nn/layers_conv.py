@@ -74,6 +74,11 @@ _CONV: dict[str, Layer] = {
         IMAGES,
         (5, 6, 5),
     ),
+    "SeparableConv3d": (
+        lambda: nn.SeparableConv3d(2, 5, 3, padding="same"),
+        VOLUMES,
+        (5, 4, 3, 5),
+    ),
 }
 _LOCAL: dict[str, Layer] = {
     "LocallyConnected1d": (

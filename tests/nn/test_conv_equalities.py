@@ -263,7 +263,7 @@ def test_permute_and_transpose():
 # ---- layers made of parts ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 def test_separable_is_depthwise_then_pointwise(rank):
     layer = getattr(nn, f"SeparableConv{rank}d")(3, 5, 3, 2, 1, depth_multiplier=2)
     x = np.random.default_rng(0).normal(size=(2, 3, *[6] * rank)).astype(np.float32)

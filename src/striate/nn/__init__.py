@@ -63,6 +63,7 @@ from striate.nn.conv import (
     ConvTranspose3d,
     SeparableConv1d,
     SeparableConv2d,
+    SeparableConv3d,
 )
 from striate.nn.dropout import (
     AlphaDropout,
@@ -405,6 +406,7 @@ __all__ = [
     "ScaledTanh",
     "SeparableConv1d",
     "SeparableConv2d",
+    "SeparableConv3d",
     "Sequential",
     "SiLU",
     "Sigmoid",

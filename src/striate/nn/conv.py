@@ -421,7 +421,7 @@ class SeparableConv2d(Module):
         where = type(self).__name__
         inner = whole(in_channels, where, "in_channels")
         inner *= whole(depth_multiplier, where, "depth_multiplier")
-        layer = {1: Conv1d, 2: Conv2d}[self.rank]
+        layer = {1: Conv1d, 2: Conv2d, 3: Conv3d}[self.rank]
         sizes = (kernel_size, stride, padding, dilation, in_channels)
         self.depthwise = layer(
             in_channels,
@@ -449,3 +449,15 @@ class SeparableConv1d(SeparableConv2d):
     """
 
     rank = 1
+
+
+class SeparableConv3d(SeparableConv2d):
+    """A depthwise convolution, then a 1×1×1 convolution, of volumes; see `SeparableConv2d`.
+
+    Input: (n, in_channels, id, ih, iw). Output: (n, out_channels, od, oh, ow).
+
+    >>> SeparableConv3d(8, 16, 3, padding="same")(np.zeros((1, 8, 4, 6, 5))).shape
+    (1, 16, 4, 6, 5)
+    """
+
+    rank = 3
