@@ -77,6 +77,13 @@ def build_gradient(
         from striate.program.gradient_program import ReferenceGradient
 
         return ReferenceGradient(graph, outputs, wanted, draws)
+    from striate.program.planes import plane_form
+
+    planes = plane_form(graph)
+    if planes is not None:
+        from striate.program.plane_program import PlaneGradient
+
+        return PlaneGradient(planes, graph, outputs, wanted)
     from striate.program.native_gradient import NativeGradient
 
     return NativeGradient(graph, outputs, wanted, draws)

@@ -206,10 +206,12 @@ def inference_driver(
     target: Target,
     layout: Layout,
     calls: Sequence[Call],
-    inputs: Sequence[tuple[str, int]],
+    inputs: Sequence[tuple[int, str, int]],
     outputs: Sequence[tuple[str, int]],
 ) -> list[Module]:
     """Modules of an inference program; `inputs`/`outputs` are values with their elements.
+
+    An input says also which of the graph's it is; those that nothing reads are left out.
 
     Context: "samples", "input:k" and "output:k", parameters, and the common fields.
     """
@@ -222,7 +224,7 @@ def inference_driver(
 
         def one(group: Int) -> None:
             d.prepare_lanes(group, count, ordered=False, labels=False)
-            for k, (name, elements) in enumerate(inputs):
+            for k, name, elements in inputs:
                 d.gather(f"input:{k}", name, elements, group)
             d.run_calls(calls, group, 0)
             for k, (name, elements) in enumerate(outputs):

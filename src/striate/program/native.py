@@ -30,11 +30,13 @@ from striate.program.checks import input_arrays, require_inputs, require_one_inp
 from striate.program.choose import batch_magnitude, blocked_pays
 from striate.program.driver import PIECES
 from striate.program.plan import InferencePlan, TrainingPlanner, plan_inference
+from striate.program.planes import Planes, plane_form
 from striate.program.training import Course, TrainingProgram
 from striate.settings import get_num_threads
 
 if TYPE_CHECKING:
     from striate.program.blocked_native import BlockedProgram
+    from striate.program.plane_program import PlaneProgram
 
 _ALIGN = 64
 
@@ -80,9 +82,11 @@ class NativeInference:
         require_inputs("inference", graph)
         self.graph, self.inputs = graph, graph.inputs
         self.target = target or current_target()
+        self._planes = plane_form(graph)
         self._is_blocked = blocked_pays(graph, self.target)
         self._lock = threading.Lock()
         self._programs: dict[tuple[tuple[str, ...], int], _Program | BlockedProgram] = {}
+        self._on_planes: dict[tuple[str, ...], PlaneProgram] = {}
 
     def run(self, x: Any, parameters: Mapping[str, Any], frozen: bool = False) -> Float32:
         """The first output, (n, *shape) float32, of a batch.
@@ -119,7 +123,7 @@ class NativeInference:
             if few and plan is None:
                 self._programs[key] = self._program(outputs, self.target.width)
             else:
-                kind = _BatchProgram if plan is None else _SampleProgram
+                kind = BatchProgram if plan is None else _SampleProgram
                 plan = plan or plan_inference(self.graph, self.target, outputs)
                 self._programs[key] = kind(plan, self.graph, self.target)
         return self._programs[key]
@@ -146,7 +150,25 @@ class NativeInference:
         if not count:
             return [np.empty((0, *self.graph.nodes[o].shape), np.float32) for o in outputs]
         with self._lock:
+            if self._planes is not None:
+                return self._run_planes(self._planes, arrays, parameters, outputs)
             return self._program(outputs, count).run(arrays, count, parameters, frozen)
+
+    def _run_planes(
+        self,
+        planes: Planes,
+        arrays: Sequence[Any],
+        parameters: Mapping[str, Any],
+        outputs: tuple[str, ...],
+    ) -> list[Float32]:
+        from striate.program.plane_program import PlaneProgram
+
+        if outputs not in self._on_planes:
+            program = PlaneProgram(planes, planes.graph, outputs, self.target)
+            self._on_planes[outputs] = program
+        named = dict(zip((node.name for node in self.inputs), arrays, strict=True))
+        found = self._on_planes[outputs].run(named, len(arrays[0]), parameters)
+        return [found[name] for name in outputs]
 
 
 def _few(target: Target) -> int:
@@ -208,7 +230,7 @@ class _Program:
         self._last = parameters if fixed else None
 
 
-class _BatchProgram(_Program):
+class BatchProgram(_Program):
     """Batch in lanes: reads and writes arrays where they are."""
 
     def __init__(self, plan: InferencePlan, graph: Graph, target: Target) -> None:

@@ -68,14 +68,15 @@ def plan_inference(graph: Graph, target: Target, outputs: Sequence[str]) -> Infe
     schedule = fuse(graph, (*_ALIASES, "dropout"))
     context = Context(graph, target)
     calls = _resolve([c for s in schedule.steps for c in calls_of(context, s)], schedule)
-    sources = graph.inputs
     roots = [schedule.root[name] for name in outputs]
-    first = dict.fromkeys((source.name for source in sources), -1)
+    used = {*roots, *(s.name for c in calls for s in c.slots if s.kind == "value")}
+    sources = {k: node for k, node in enumerate(graph.inputs) if node.name in used}
+    first = dict.fromkeys((source.name for source in sources.values()), -1)
     lives = lives_of(calls, first, dict.fromkeys(roots, len(calls)))
     arena = plan(lives, _sizes(graph, calls, lives, target))
     layout = inference_layout(graph, outputs, arena)
     made = [(root, math.prod(graph.nodes[o].shape)) for root, o in zip(roots, outputs, strict=True)]
-    read = [(source.name, math.prod(source.shape)) for source in sources]
+    read = [(k, source.name, math.prod(source.shape)) for k, source in sources.items()]
     modules = inference_driver(target, layout, calls, read, made)
     return InferencePlan(modules, layout, tuple(outputs), arena)
 
