@@ -83,6 +83,7 @@ def test_forward_and_gradients(name: str, target: Target) -> None:
     operation = find_operation(FORMULAS[name][0])
     wished = [n for n in tensors if operation.differentiable(n)]
     expected = formula.gradient(upstream, wanted=wished, **tensors)
+    wished = [n for n in wished if expected[n].any() or n != "t"]  # a target that only chooses
     both = {**tensors, "upstream": upstream}
     for to in wished:
         made = formula_kernel(target, formula, to)

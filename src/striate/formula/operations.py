@@ -213,6 +213,7 @@ def register(operation: Operation) -> None:
     >>> register(Squares())
     >>> find_operation("my_squares:dx").name
     'my_squares:dx'
+    >>> del OPERATIONS["my_squares"]
     """
     name, known = operation.name, OPERATIONS.get(operation.name)
     same = known is not None and type(known).__qualname__ == type(operation).__qualname__
