@@ -1,8 +1,12 @@
-"""The picture of all activations with their derivatives, `docs/images/activations.png`."""
+"""The picture of all activations with their derivatives, `docs/images/activations.png`.
+
+Of functions of several numbers one is moved: softmax beside 0 and 1, a gate of 2, three lines.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from PIL import Image
@@ -10,7 +14,18 @@ from PIL import Image
 from striate import plot
 from striate.formula.activation import ACTIVATIONS, threshold
 from striate.formula.channel_map import apl, prelu, srelu
-from striate.formula.expression import Const, Expr, Var, from_json, minimum, substitute
+from striate.formula.expression import (
+    Const,
+    Expr,
+    Var,
+    from_json,
+    log,
+    maximum,
+    minimum,
+    sigmoid,
+    substitute,
+    where,
+)
 
 IMAGES = Path(__file__).parents[1] / "images"
 NAMES = {
@@ -34,7 +49,21 @@ def curves() -> dict[str, Expr]:
     found["SReLU"] = _with(srelu(), -1.0, 0.3, 1.5, 0.5)
     hinges = {"p0_0": 0.5, "p1_0": 0.0, "p0_1": -0.8, "p1_1": -2.0}
     found["APL, S = 2"] = _at(from_json(apl(2)["expr"]), hinges)
-    return found
+    return found | _of_several()
+
+
+def _of_several() -> dict[str, Expr]:
+    x, gate = Var("x"), 2.0
+    others = math.log(math.exp(0.0) + math.exp(1.0))  # what 0 and 1 come to in a softmax
+    softmax = sigmoid(x - others)
+    return {
+        "RReLU, mean": where(x < 0, x * (11 / 48), x),
+        "Softmax; 0, 1": softmax,
+        "LogSoftmax; 0, 1": log(softmax),
+        "Softmin; 0, −1": sigmoid(-x - others),
+        "GLU, b = 2": x / (1 + math.exp(-gate)),
+        "Maxout of 3": maximum(maximum(-x - 1, x * 0.2), x * 1.5 - 2),
+    }
 
 
 def _with(attributes: dict[str, object], *parameters: float) -> Expr:
