@@ -188,6 +188,11 @@ def test_every_page_is_in_the_navigation() -> None:
     assert named == {str(p.relative_to(DOCS)) for p in PAGES}
 
 
+def test_the_start_links_to_every_page() -> None:
+    links = set(LINK.findall((DOCS / "index.md").read_text(encoding="utf-8")))
+    assert {str(p.relative_to(DOCS)) for p in PAGES} <= links | {"index.md"}
+
+
 def test_snippets_exist() -> None:
     for page in PAGES:
         for name in re.findall(r'--8<-- "([^"]+)"', page.read_text(encoding="utf-8")):
