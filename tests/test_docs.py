@@ -6,6 +6,7 @@ earlier ones made. `--8<-- "file"` lines are files that test_examples runs.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -206,6 +207,21 @@ def test_the_api_pages_name_modules_that_exist() -> None:
             assert importable(module), f"{page.name}: {name}"
             if module != name:
                 assert hasattr(sys.modules[module], name.rpartition(".")[2]), name
+
+
+HOMES = ("", ".nn", ".nn.functional", ".nn.init", ".nn.scalar", ".filters", ".inspect", ".plot")
+
+
+@pytest.mark.parametrize("name", HOMES)
+def test_public_names_are_on_the_api_pages(name: str) -> None:
+    pages = "\n".join(p.read_text(encoding="utf-8") for p in (DOCS / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    home = importlib.import_module(f"striate{name}")
+    for public in getattr(home, "__all__", dir(home)):
+        thing = getattr(home, public)
+        module = getattr(thing, "__module__", None) or ""
+        if module.startswith("striate.") and not public.startswith("_"):
+            assert {module, f"{module}.{thing.__qualname__}"} & shown, f"{module}: {public}"
 
 
 def importable(name: str) -> bool:
