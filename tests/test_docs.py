@@ -121,6 +121,16 @@ def test_the_page_of_operations_has_all_of_them(overview: ModuleType) -> None:
         assert not operation.has_formula or re.search(f"^{operation.name}: .*\n  ", page, re.M)
 
 
+def test_onnx_operators_that_the_page_names_are_known(overview: ModuleType) -> None:
+    pytest.importorskip("onnx")
+    from striate.formats.onnx.registry import handlers
+
+    named = {
+        n for title in overview.FAMILIES for e in overview.entries(title) for n in e.onnx.split()
+    }
+    assert named <= set(handlers())
+
+
 def test_what_the_page_of_operations_lacks_is_named(
     overview: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,11 +184,16 @@ _FUNCTIONS_OF_ONE_NUMBER = """
     softshrink softsign tanh tanhshrink threshold alpha_dropout scalar add sub mul div maximum
     minimum"""
 
+_ELEMENTWISE = """
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh Ceil Celu Clip Cos Cosh Div Elu Equal Erf Exp Floor
+    Gelu Greater GreaterOrEqual HardSigmoid HardSwish IsInf IsNaN LeakyRelu Less LessOrEqual Log Max
+    Mean Min Mish Mod Mul Neg Not Or Pow RNN Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh
+    Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"""
+
 
 def _activations() -> Iterable[Entry]:
     silu = {"inputs": ["x"], "expr": ["mul", "x", ["sigmoid", "x"]]}
-    functions = ("all of torch's activations", "all elementwise operators of numbers")
-    names = (_OF_ONE_NUMBER, _FUNCTIONS_OF_ONE_NUMBER, *functions)
+    names = (_OF_ONE_NUMBER, _FUNCTIONS_OF_ONE_NUMBER, "all activations", _ELEMENTWISE)
     yield Entry("map", silu, ((3, 4, 4),), *names)
     prelu = {"expr": ["where", ["gt", "x", 0.0], "x", ["mul", "p0", "x"]], "constants": []}
     names = ("PReLU SReLU APL BReLU Scalar", "prelu srelu apl brelu", "`PReLU`", "PRelu")
@@ -293,13 +298,14 @@ def _arithmetic() -> Iterable[Entry]:
     layers = "Dropout1d Dropout2d Dropout3d FeatureAlphaDropout"
     functions = """add sub mul div maximum minimum scalar expand dropout1d dropout2d dropout3d
         feature_alpha_dropout"""
-    names = (layers, functions, "operators of broadcast tensors", "elementwise operators")
+    names = (layers, functions, "operators of broadcast tensors", "Add Div Mul Sub Where Mod Pow")
     yield Entry("broadcast_map", scaled, ((3, 4, 4), (3, 1, 1)), *names)
     total = {"axes": [2, 3], "keepdim": False, "how": "sum", "inner": "x", "outer": "t"}
     functions = "sum mean max min amax amin prod norm var std global_lp_pool"
     layers = "CosineSimilarity PairwiseDistance"
+    onnx = "ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
     functions = f"{functions} cosine_similarity pairwise_distance squash capsule_lengths"
-    names = (layers, functions, "`sum`, `mean`, `amax`, `norm` …", "ReduceSum ReduceL2 …")
+    names = (layers, functions, "`sum`, `mean`, `amax`, `norm` …", onnx)
     yield Entry("reduce", total, ((3, 4, 4),), *names)
     over = {"axes": [1], "keepdim": False}
     yield Entry("logsumexp", over, ((5,),), "", "logsumexp", "`logsumexp`", "ReduceLogSumExp")
@@ -323,7 +329,12 @@ def _structure() -> Iterable[Entry]:
         "slice", part, ((4, 3, 3),), "", "split chunk", "`x[:, 1:3]`, `split`", "Slice Split"
     )
     functions = "flatten unflatten squeeze unsqueeze"
-    names = ("Flatten Unflatten", functions, "`Flatten`, `reshape`", "Reshape Flatten")
+    names = (
+        "Flatten Unflatten",
+        functions,
+        "`Flatten`, `reshape`",
+        "Reshape Flatten Squeeze Unsqueeze",
+    )
     yield Entry("reshape", {"shape": [-1]}, ((3, 4, 4),), *names)
     names = ("Permute", "permute transpose", "`permute`", "Transpose")
     yield Entry("permute", {"order": [2, 3, 1]}, ((3, 4, 4),), *names)
