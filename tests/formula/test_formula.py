@@ -187,7 +187,7 @@ def test_the_number_of_samples_may_be_zero() -> None:
 
 
 def test_faults_are_told() -> None:
-    with pytest.raises(ShapeError, match=r"axis 'c' has 3 values elsewhere, but w\[c\] gives it 4"):
+    with pytest.raises(ShapeError, match=r"'c' to have 3 values, as elsewhere; got 4 of w\[c\]"):
         infer_sizes(Sum((C,), X[C] * W[C]), {"x": (3,), "w": (4,)}, {}, {})
     with pytest.raises(ShapeError, match="axis 'i' has no value that stays inside"):
         infer_sizes(Sum((P,), X[I + P] * W[P]), {"x": (2,), "w": (3,)}, {}, {})

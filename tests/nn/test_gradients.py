@@ -1,4 +1,7 @@
-"""Gradients through the public interface: facts, central differences for every layer, faults."""
+"""Gradients through the public interface: facts, the checker, faults.
+
+Those of every layer are in `test_layer_contract`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ import striate as st
 from striate import nn
 from striate.errors import ModelError, OptionError, ShapeError
 from striate.nn import functional as F
-from tests.nn.test_layers import LAYERS
 
 FACTS = json.loads((Path(__file__).parents[1] / "data" / "facts.json").read_text("utf-8"))
 FACT = {fact["id"]: fact for fact in FACTS}
@@ -217,28 +219,6 @@ def test_jacobians_that_are_refused():
 
 
 # ---- the checker -----------------------------------------------------------------------------
-
-
-def _module_of(name):
-    make, shape, _ = LAYERS[name]
-    st.manual_seed(3)
-    return make(), np.random.default_rng(1).normal(size=shape)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_every_layer(name):
-    layer, x = _module_of(name)
-    report = st.check_gradient(layer.eval(), x)
-    assert report.ok, f"{name}\n{report}"
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_every_layer_in_training(name):
-    layer, x = _module_of(name)
-    graphs = [str(m.to_graph(x.shape[1:]).to_json()) for m in (layer.train(), layer.eval())]
-    if graphs[0] != graphs[1] or "Norm" in name:
-        report = st.check_gradient(layer.train(), x)
-        assert report.ok, f"{name}\n{report}"
 
 
 def test_a_network_and_a_function():

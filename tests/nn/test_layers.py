@@ -1,10 +1,9 @@
-"""One contract for every layer: shape rule, state, modes, copies, bad input, text."""
+"""One contract for every layer: shape rule, empty batch, results, text; and arguments refused.
+
+Gradients, files, orders of axes and shapes that do not fit are in `test_layer_contract`.
+"""
 
 from __future__ import annotations
-
-import copy
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,103 +11,84 @@ import pytest
 import striate as st
 from striate import nn
 from striate.errors import OptionError, ShapeError
+from tests.nn.cases import LAYERS, build, class_of, inputs_of, sample_shapes
 
-IMAGES = (2, 4, 6, 5)
-LAYERS = {
-    "Conv2d": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), IMAGES, (6, 3, 3)),
-    "Conv2d-same": (lambda: nn.Conv2d(4, 3, (2, 3), padding="same"), IMAGES, (3, 6, 5)),
-    "Linear": (lambda: nn.Linear(7, 3), (2, 7), (3,)),
-    "Linear-no-bias": (lambda: nn.Linear(7, 3, bias=False), (2, 7), (3,)),
-    "MaxPool2d": (lambda: nn.MaxPool2d(2), IMAGES, (4, 3, 2)),
-    "MaxPool2d-dilated": (lambda: nn.MaxPool2d((2, 1), 1, dilation=2), IMAGES, (4, 4, 5)),
-    "AvgPool2d": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), IMAGES, (4, 3, 3)),
-    "MaxPool2d-ceil": (lambda: nn.MaxPool2d(2, ceil_mode=True), IMAGES, (4, 3, 3)),
-    "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d((4, None)), IMAGES, (4, 4, 5)),
-    "Conv1d": (lambda: nn.Conv1d(3, 4, 3, 2, padding=1), (2, 3, 9), (4, 5)),
-    "Conv3d": (lambda: nn.Conv3d(2, 3, (1, 2, 3), groups=1), (2, 2, 3, 4, 5), (3, 3, 3, 3)),
-    "ConvTranspose2d": (
-        lambda: nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1, groups=2),
-        IMAGES,
-        (6, 12, 10),
-    ),
-    "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3, alpha=0.5), IMAGES, IMAGES[1:]),
-    "ReLU6": (lambda: nn.ReLU6(), IMAGES, IMAGES[1:]),
-    "SiLU": (lambda: nn.SiLU(), IMAGES, IMAGES[1:]),
-    "LeakyReLU": (lambda: nn.LeakyReLU(0.2), IMAGES, IMAGES[1:]),
-    "Hardsigmoid": (lambda: nn.Hardsigmoid(), IMAGES, IMAGES[1:]),
-    "Hardswish": (lambda: nn.Hardswish(), IMAGES, IMAGES[1:]),
-    "GELU": (lambda: nn.GELU("tanh"), IMAGES, IMAGES[1:]),
-    "BatchNorm2d": (lambda: nn.BatchNorm2d(4), IMAGES, IMAGES[1:]),
-    "BatchNorm1d": (lambda: nn.BatchNorm1d(7), (2, 7), (7,)),
-    "BatchNorm1d-sequence": (lambda: nn.BatchNorm1d(3), (2, 3, 5), (3, 5)),
-    "BatchNorm3d": (lambda: nn.BatchNorm3d(3), (2, 3, 2, 4, 3), (3, 2, 4, 3)),
-    "ReLU": (lambda: nn.ReLU(), IMAGES, IMAGES[1:]),
-    "Tanh": (lambda: nn.Tanh(), IMAGES, IMAGES[1:]),
-    "Sigmoid": (lambda: nn.Sigmoid(), IMAGES, IMAGES[1:]),
-    "ScaledTanh": (lambda: nn.ScaledTanh(), IMAGES, IMAGES[1:]),
-    "Scalar": (lambda: nn.Scalar(lambda x: x / (1 + abs(x)), name="softsign"), IMAGES, IMAGES[1:]),
-    "Softmax": (lambda: nn.Softmax(dim=1), (2, 7), (7,)),
-    "Flatten": (lambda: nn.Flatten(), IMAGES, (120,)),
-    "Flatten-part": (lambda: nn.Flatten(2), IMAGES, (4, 30)),
-    "Dropout": (lambda: nn.Dropout(0.4), IMAGES, IMAGES[1:]),
-    "Identity": (lambda: nn.Identity(3, any="thing"), IMAGES, IMAGES[1:]),
-}
-for _path in sorted(Path(__file__).parent.glob("layers_*.py")):
-    LAYERS |= import_module(f"tests.nn.{_path.stem}").LAYERS  # the layers of one family, as above
+# What is no layer: containers, and the bases of what users write.
+NO_LAYERS = {"Module", "Sequential", "ModuleList", "ModuleDict", "GraphModule"}
+NO_LAYERS |= {"CosineEmbeddingLoss", "TripletMarginLoss"}  # losses that may stand in a network
 
 
 @pytest.fixture(params=LAYERS, name="case")
 def _case(request):
-    make, shape, output = LAYERS[request.param]
-    st.manual_seed(3)
-    return make(), np.random.default_rng(1).normal(size=shape).astype(np.float32), output
+    return build(request.param), inputs_of(request.param), LAYERS[request.param][2]
+
+
+def layers_of_the_package():
+    kinds = {name: getattr(nn, name) for name in nn.__all__}
+    return {
+        name
+        for name, kind in kinds.items()
+        if isinstance(kind, type)
+        and issubclass(kind, nn.Module)
+        and not issubclass(kind, nn.Loss)
+        and name not in NO_LAYERS
+    }
+
+
+def test_every_layer_has_a_case():
+    assert sorted(layers_of_the_package() - {class_of(name) for name in LAYERS}) == []
+    for name in LAYERS:
+        kinds = {type(module).__name__ for module in build(name).modules()}
+        assert class_of(name) in kinds, f"{name} is none of {kinds}"
 
 
 def test_shape_rule(case):
-    layer, x, output = case
-    graph = layer.to_graph(x.shape[1:])
+    layer, inputs, output = case
+    graph = layer.to_graph(sample_shapes(inputs))
     assert graph.nodes[graph.outputs[0]].shape == output
     for batch in (0, 1, 2):
-        assert layer(x[:batch]).shape == (batch, *output)
+        assert layer(*(x[:batch] for x in inputs)).shape == (batch, *output)
 
 
 def test_result_is_new_float32_and_finite(case):
-    layer, x, _ = case
-    before = x.copy()
-    y = layer(x)
+    layer, inputs, _ = case
+    before = [x.copy() for x in inputs]
+    y = layer(*inputs)
     assert y.dtype == np.float32
     assert y.flags.c_contiguous
     assert np.isfinite(y).all()
     assert np.count_nonzero(y) > y.size // 4
-    assert not np.shares_memory(x, y)
-    assert np.array_equal(x, before)
+    assert not any(np.shares_memory(x, y) for x in inputs)
+    assert all(np.array_equal(x, k) for x, k in zip(inputs, before, strict=True))
 
 
 def test_each_sample_is_computed_alone(case):
-    layer, x, _ = case
+    layer, inputs, _ = case
     layer.eval()
-    np.testing.assert_allclose(layer(x)[1:], layer(x[1:]), rtol=1e-5, atol=1e-5)
-
-
-def test_state_goes_round(case):
-    layer, x, _ = case
-    layer.eval()
-    other = copy.deepcopy(layer)
-    for parameter in other.parameters():
-        parameter.data[:] = 7
-    other.load_state_dict(layer.state_dict())
-    assert np.array_equal(other(x), layer(x))
+    alone = layer(*(x[1:] for x in inputs))
+    np.testing.assert_allclose(layer(*inputs)[1:], alone, rtol=1e-5, atol=1e-5)
 
 
 def test_in_a_network_it_computes_the_same(case):
-    layer, x, _ = case
-    net = nn.Sequential(layer).eval()
-    assert np.array_equal(net(x), layer(x))
-    names = [n.name for n in net.to_graph(x.shape[1:]).steps]
+    layer, inputs, _ = case
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = layer
+
+        def forward(self, *tensors):
+            return self.part(*tensors)
+
+    net = Net() if len(inputs) > 1 else nn.Sequential(layer)
+    net.eval()
+    path = "part" if len(inputs) > 1 else "0"
+    np.testing.assert_array_equal(net(*inputs), layer(*inputs))
+    names = [n.name for n in net.to_graph(sample_shapes(inputs)).steps]
     if layer.one_node:
-        assert names in (["0"], [])
+        assert names in ([path], [])
     else:  # a layer made of several operations
-        assert names and all(name.startswith("0.") for name in names)
+        assert names and all(name.startswith(f"{path}.") for name in names)
 
 
 def test_text_names_the_layer(case):
@@ -118,9 +98,9 @@ def test_text_names_the_layer(case):
 
 
 def test_a_single_number_is_refused(case):
-    layer, _, _ = case
+    layer, inputs, _ = case
     with pytest.raises(ShapeError, match=f"{type(layer).__name__}: expected a batch"):
-        layer(np.float32(1))
+        layer(*(np.float32(1) for _ in inputs))
 
 
 BAD = [

@@ -119,7 +119,7 @@ def test_what_is_refused(scaled: None) -> None:
         nn.Formula((n, c), x[n, c] * w[c], parameters={"v": (2,)})
     with pytest.raises(OptionError, match="expected an array or a shape for 'w'"):
         nn.Formula((n, c), x[n, c] * w[c], parameters={"w": "normal"})
-    with pytest.raises(ShapeError, match=r"axis 'c' has 2 values elsewhere"):
+    with pytest.raises(ShapeError, match=r"axis 'c' to have 2 values, as elsewhere"):
         diagonal(3)(images())
     with pytest.raises(ShapeError, match="expected inputs x, w"):
         nn.Formula((n, c), x[n, c] * w[c])(images()[:, :, 0, 0])

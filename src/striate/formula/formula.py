@@ -303,8 +303,8 @@ def infer_sizes(
     for read, index, size, _ in dimensions:
         if index.axis is not None and sizes.setdefault(index.axis, size) != size:
             raise ShapeError(
-                f"formula: axis {index.axis!r} has {sizes[index.axis]} values elsewhere, but "
-                f"{read} gives it {size} (shape {tuple(shapes[read.tensor])})."
+                f"formula: expected axis {index.axis!r} to have {sizes[index.axis]} values, as "
+                f"elsewhere; got {size} of {read}, shape {tuple(shapes[read.tensor])}."
             )
     while _infer_one(dimensions, sizes):
         pass

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -315,13 +315,15 @@ class Module:
         Args:
             state_dict: name -> array, or anything NumPy can read, of the parameter's shape.
             strict: whether names that are missing or unknown are errors. (`num_batches_tracked`
-                may be missing, as in checkpoints of old.)
+                may be missing, as in checkpoints of old; constants that `save` wrote for the
+                graph's sake, buffers outside the state dict, are left as they are.)
         Raises:
             ModelError: names are missing or unknown, or shapes differ; the message lists them.
         """
         own = self.state_dict()
         missing = [n for n in own if n not in state_dict and not n.endswith(BATCH_COUNT)]
-        unexpected = [name for name in state_dict if name not in own]
+        known = self.arrays()
+        unexpected = [name for name in state_dict if name not in known]
         arrays = {
             name: _as_kind(value, own[name], f"load_state_dict: {name}")
             for name, value in state_dict.items()
@@ -421,12 +423,7 @@ class Module:
 
     def _find_plan(self, shapes: tuple[Shape, ...]) -> Plan:
         plans: OrderedDict[Any, tuple[int, Plan]] = self.__dict__["_plans"]
-        for shape in shapes:
-            if 0 in shape:
-                raise ShapeError(
-                    f"{type(self).__name__}: expected at least 1 channel and images of at least "
-                    f"1 × 1 (only the batch may be empty); got shape={('N', *shape)}."
-                )
+        require_sizes(type(self).__name__, shapes)
         key = (shapes, tuple(m.training for m in self.modules()))
         version, plan = plans.get(key, (-1, None))
         if plan is None or version != _Structure.version:
@@ -486,6 +483,16 @@ class Module:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def require_sizes(where: str, shapes: Iterable[Shape]) -> None:
+    """Refuse samples without numbers: only the batch may be empty."""
+    for shape in shapes:
+        if 0 in shape:
+            raise ShapeError(
+                f"{where}: expected an input whose axes all have a size of at least 1 (only the "
+                f"batch may be empty); got shape={('N', *shape)}."
+            )
 
 
 def _buffer(value: Any, where: str) -> Array:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from striate.nn import functional_pool as F
 from striate.nn.arguments import Padding, Sizes, named_sizes, window_padding
 from striate.nn.data_format import channels_are_last, image_sizes
-from striate.nn.module import Module
+from striate.nn.module import Module, require_sizes
 from striate.nn.pool_windows import Window, sigmas
 from striate.nn.trace import find_tracer, layer_named
 
@@ -23,6 +25,7 @@ class PairModule(Module):
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """Compute or trace, as every module."""
         if self.pairs and find_tracer(inputs, keywords) is None:
+            require_sizes(type(self).__name__, [np.shape(x)[1:] for x in inputs])
             with layer_named(self):
                 return self.forward(*inputs, **keywords)
         return super().__call__(*inputs, **keywords)

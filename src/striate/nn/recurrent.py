@@ -162,7 +162,7 @@ class _Recurrent(SeveralInputs):
                 "tensors is the batch",
                 f"Write {name}(..., batch_first=True) and give it x of shape (n, t, features).",
             )
-        self._require(input, 2, input._sample_shape)
+        self._require(input, input._sample_shape)
         steps = [input[:, t] for t in range(input._sample_shape[0])]
         states = self._zeros(steps[0]) if hx is None else self._given(hx)
         outputs, last = self._run(steps, states)
@@ -184,11 +184,14 @@ class _Recurrent(SeveralInputs):
     def _on_arrays(self, input: Any, hx: Any) -> Any:
         x = as_float32(input, type(self).__name__)
         single = x.ndim == 2  # (t, features): one sequence without a batch
+        sequence = x.shape
+        if x.ndim == 3:
+            sequence = x.shape[1:] if self.batch_first else x.shape[::2]
+        self._require(x, sequence)
         if single:
             x = x[:, None]
         elif self.batch_first:
             x = x.swapaxes(0, 1)
-        self._require(x, 3, x.shape)
         states = self._zeros(x[0]) if hx is None else self._arrays(hx, x.shape[1], single)
         outputs, last = self._run([np.ascontiguousarray(k) for k in x], states)
         output = np.stack(outputs)
@@ -199,8 +202,9 @@ class _Recurrent(SeveralInputs):
             output = output.swapaxes(0, 1).copy()
         return output, (h, c[0]) if c else h
 
-    def _require(self, input: Any, axes: int, shape: Sequence[int]) -> None:
-        if len(shape) != axes or shape[-1] != self.input_size or shape[0] == 0:
+    def _require(self, input: Any, sequence: Sequence[int]) -> None:
+        """Check (t, features), the shape of one sequence of an input."""
+        if len(sequence) != 2 or sequence[1] != self.input_size or sequence[0] == 0:
             order = "n, t, features" if self.batch_first else "t, n, features"
             raise ShapeError(
                 f"{type(self).__name__}: expected ({order}) with {self.input_size} features and "
@@ -387,8 +391,18 @@ class _Cell(SeveralInputs):
             )
         if state is None:
             state = (zero_state(input, self.hidden_size),) * count
+        self._require_states(state, count)
         w = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return cell_step(self.mode)(input, state, w)
+
+    def _require_states(self, state: State, count: int) -> None:
+        shapes = [k.shape if isinstance(k, SymbolicTensor) else np.shape(k) for k in state]
+        if len(shapes) != count or any(k[1:] != (self.hidden_size,) for k in shapes):
+            raise ShapeError(
+                f"{type(self).__name__}: expected {'h and c' if count == 2 else 'a state h'} of "
+                f"shape (n, {self.hidden_size}); got {', '.join(str(tuple(k)) for k in shapes)}"
+                f"{at_line()}."
+            )
 
     def extra_repr(self) -> str:
         bias = "" if self.bias else ", bias=False"

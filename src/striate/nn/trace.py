@@ -23,7 +23,7 @@ from striate.nn.untraceable import boundaries, line_of, untraceable
 INPUT = "input"
 BATCH_COUNT = "num_batches_tracked"
 _STATISTICS = slice(3, 5)  # the inputs of a batch norm that are buffers
-_LAYERS = "striate.nn."
+_LAYERS, _CONTAINERS = "striate.nn.", "striate.nn.container"
 _NORMS = ("batch_norm", "batch_norm_training")
 
 
@@ -232,17 +232,19 @@ boundaries.add(Tracer.run.__code__)
 def layer_named(layer: Any, path: str = "") -> Iterator[None]:
     """Let an error's message begin with the layer that raised it: its path, and its class.
 
-    Only the innermost layer counts, and only one of this package: what somebody's own `forward`
-    calls is named by its function and line. A function called as its layer is ("conv2d",
-    "Conv2d") is not named twice.
+    Only the innermost layer counts (and the one that was called, where that is made of others),
+    and only one of this package: what somebody's own `forward` calls is named by its function and
+    line. A function called as its layer is ("conv2d", "Conv2d") is not named twice.
     """
     try:
         yield
     except (ShapeError, OptionError) as error:
-        ours = type(layer).__module__.startswith(_LAYERS) and not any(layer.children())
-        if ours and not error.layer:
-            name = type(layer).__name__
-            error.layer, error.args = path or name, (_named(str(error), name, path),)
+        home, name = type(layer).__module__, type(layer).__name__
+        if home.startswith(_LAYERS) and home != _CONTAINERS:
+            if not error.layer:
+                error.layer, error.args = path or name, (_named(str(error), name, path),)
+            elif not path:
+                error.args = (f"{name}: {error}",)
         raise
 
 
