@@ -20,8 +20,9 @@ from typing import Any
 from striate.codegen.builder import Builder, Int, Value
 from striate.codegen.vmath import emit, maximum
 from striate.errors import CompileError
-from striate.formula.expression import Call, Const, Expr, Index, Read, Reduce, Var, call
-from striate.formula.nests import OUT, Nest, Place, Plan, axes_of, flat, leaves, reads
+from striate.formula.expression import Call, Const, Expr, Index, Read, Reduce, Var
+from striate.formula.nests import OUT, Nest, Place, Plan, axes_of, flat, leaves, reads, rebuilt
+from striate.kernels.nest_bounds import Guard, Interior, extent, interiors
 
 Env = Mapping[str, Int]
 _UNROLL = 16  # terms of a sum that are written out
@@ -43,14 +44,6 @@ class Tensor:
         return tuple(math.prod(self.shape[k + 1 :]) for k in range(len(self.shape)))
 
 
-@dataclass(frozen=True)
-class Guard:
-    """An index that has to be worth at least 0 and less than `size`."""
-
-    index: Index
-    size: int
-
-
 class NestEmitter:
     """Emits the nests of a plan into a kernel being built."""
 
@@ -59,6 +52,8 @@ class NestEmitter:
         self.nest: Nest
         self._scopes: list[dict[object, Any]] = []
         self._sure: list[Guard] = []  # what the code around has made sure of
+        self._near: list[Guard] = []  # the same, where a division leaves no rest
+        self._split: dict[Value, tuple[Int, int, int]] = {}  # turn·period + phase, by its name
 
     def run(self, store: Callable[[Tensor, Sequence[Env], Sequence[Value]], None]) -> None:
         """Emit all nests; `store` puts results that go to OUT where they belong."""
@@ -72,6 +67,7 @@ class NestEmitter:
     def _outer(self, nest: Nest, store: Callable[..., None]) -> None:
         self._store = store if nest.out == OUT else self._keep
         self._tile = self._tiled_axis(nest)
+        self._ranges = interiors(nest, self.plan, self._all_guards(nest), self._tile)
         self._level(nest, list(nest.loops), {})
 
     def _level(self, nest: Nest, left: list[str], env: dict[str, Int]) -> None:
@@ -80,6 +76,9 @@ class NestEmitter:
             return
         axis, *rest = left
         size = self.plan.sizes[axis]
+        if axis in self._ranges:
+            self._peeled(nest, self._ranges[axis], rest, env)
+            return
         if axis != self._tile:
             self.b.loop(
                 0, size, lambda k, _: self._scoped(self._level, nest, rest, {**env, axis: k})
@@ -95,6 +94,23 @@ class NestEmitter:
 
         self.b.tiled(size, self._side_by_side(nest), some)
 
+    def _peeled(self, nest: Nest, inner: Interior, rest: list[str], env: dict[str, Int]) -> None:
+        """An axis whose border is written out, so that nothing is asked in between."""
+        period, b = inner.period, self.b
+        for k in (*range(inner.low), *range(inner.high, self.plan.sizes[inner.axis])):
+            self._scoped(self._level, nest, rest, {**env, inner.axis: k})
+
+        def some(turn: Int, _: list[Value]) -> None:
+            for phase in range(period):
+                at = b.add(b.mul(turn, period), inner.low + phase)
+                if period > 1 and isinstance(at, str):
+                    self._split[at] = (turn, period, inner.low + phase)
+                self._near += inner.guards
+                self._scoped(self._level, nest, rest, {**env, inner.axis: at})
+                del self._near[len(self._near) - len(inner.guards) :]
+
+        b.loop(0, (inner.high - inner.low) // period, some)
+
     def _scoped(self, function: Callable[..., None], *arguments: object) -> None:
         self._scopes.append({})
         function(*arguments)
@@ -103,7 +119,7 @@ class NestEmitter:
     def _place(self, nest: Nest, envs: Sequence[dict[str, Int]]) -> None:
         """The numbers at some places."""
         target = self.tensors[nest.out]
-        guards = [g for g in self._guards(nest.place, target.shape) if self._may_leave(g)]
+        guards = [g for g in self._guards(nest.place, target.shape) if not self._surely(g)]
         if not guards:
             self._store(target, envs, self.values(nest.body, envs))
             return
@@ -200,13 +216,15 @@ class NestEmitter:
     def _read(self, read: Read, env: Env) -> Value:
         b, tensor = self.b, self.tensors[read.tensor]
         guards = [g for g in self._guards(read.index, tensor.shape) if not self._surely(g)]
-        moving, fixed = self.offset(read.index, tensor, env, clamp=bool(guards))
+        inside = self._inside(guards, env)
+        other = b.const(tensor.outside) if tensor.outside else b.zero
+        if inside == "false":
+            return other
+        moving, fixed = self.offset(read.index, tensor, env, clamp=inside != "true")
         pointer = b.at(tensor.pointer, moving)
         value = b.load(pointer, fixed) if tensor.lanes else b.broadcast(pointer, fixed)
-        if not guards:
+        if inside == "true":
             return value
-        other = b.const(tensor.outside) if tensor.outside else b.zero
-        inside = self._inside(guards, env)
         return b.let(f"select i1 {inside}, {b.vector} {value}, {b.vector} {other}")
 
     # ---- sums and maxima ----------------------------------------------------------------------
@@ -246,8 +264,10 @@ class NestEmitter:
         ready = self._bind(run, envs)
         if ready is not None:
             envs, inside = ready
-            if inside is None:
+            if inside in (None, "true"):
                 return self._terms(run, depth, envs, totals)
+            if inside == "false":
+                return totals
             return self._if(inside, totals, lambda c: self._terms(run, depth, envs, c))
         if depth == len(run.order):
             return self._term(run, envs, totals)
@@ -261,8 +281,10 @@ class NestEmitter:
             inner = [{**env, axis: k} for env in envs]
             self._scopes.append({})
             self._sure += due
-            if others:
-                inside = self._inside(others, inner[0])
+            inside = self._inside(others, inner[0])
+            if inside == "false":
+                pass
+            elif inside != "true":
                 carry = self._if(inside, carry, lambda c: self._terms(run, depth + 1, inner, c))
             else:
                 carry = self._terms(run, depth + 1, inner, carry)
@@ -270,9 +292,8 @@ class NestEmitter:
             self._scopes.pop()
             return carry
 
-        whole = low == 0 and high == size
-        if whole and not others and left <= _UNROLL:
-            for k in range(size):
+        if isinstance(low, int) and isinstance(high, int) and left <= _UNROLL:
+            for k in range(low, high):
                 totals = one(k, totals)
             return totals
         return self.b.loop(low, high, one, totals)
@@ -285,9 +306,11 @@ class NestEmitter:
             if axis not in envs[0] and all(a in envs[0] for a, _ in index.terms):
                 value = self.index(index, envs[0])
                 guard = Guard(Index(((axis, 1),)), self.plan.sizes[axis])
-                if index.div == 1 and guard in run.done:
-                    return [{**env, axis: value} for env in envs], None
                 new = [{**env, axis: value} for env in envs]
+                if index.div == 1 and guard in run.done:
+                    return new, None
+                if isinstance(value, str) and self._holds(Guard(index, guard.size), envs[0]):
+                    return new, None
                 return new, self._inside([guard], new[0])
         return None
 
@@ -315,6 +338,8 @@ class NestEmitter:
         found = []
         for guard in (*run.guards, *self._bound_guards(run)):
             names = {a for a, _ in guard.index.terms}
+            if guard.index.div == 1 and guard in self._near:
+                continue
             if axis in names and all(a == axis or a in env for a in names):
                 found.append(guard)
         return found
@@ -396,34 +421,13 @@ class NestEmitter:
         return [Guard(index, size) for index, size in zip(place, shape, strict=True)]
 
     def _may_leave(self, guard: Guard) -> bool:
-        low, high = self._extent(guard.index)
+        low, high = extent(guard.index, self.plan.sizes)
         return low < 0 or high >= guard.size
 
     def _surely(self, guard: Guard) -> bool:
         """Whether an index is inside here, whatever the loops around do."""
-        return guard in self._sure or not self._may_leave(guard)
-
-    def _extent(self, index: Index) -> tuple[int, int]:
-        """The smallest and largest value; −1 stands for places that a table or rest leaves out."""
-        ends = [
-            (min(0, c * (self.plan.sizes[a] - 1)), max(0, c * (self.plan.sizes[a] - 1)))
-            for a, c in index.terms
-        ]
-        low = index.const + sum(lo for lo, _ in ends)
-        high = index.const + sum(hi for _, hi in ends)
-        if index.mod:
-            if low // index.mod == high // index.mod:
-                low, high = low % index.mod, high % index.mod
-            else:
-                low, high = 0, index.mod - 1
-        if index.div != 1:
-            low, high = min(-1, -(-low // index.div)), high // index.div
-        if not index.table:
-            return low, high
-        part = index.table[max(low, 0) : high + 1]
-        beyond = low < 0 or high >= len(index.table)
-        found = (*part, *((-1,) if beyond or not part else ()))
-        return min(found), max(found)
+        near = guard.index.div == 1 and guard in self._near
+        return near or guard in self._sure or not self._may_leave(guard)
 
     def _all_guards(self, nest: Nest) -> list[Guard]:
         found = self._guards(nest.place, self.tensors[nest.out].shape)
@@ -440,7 +444,7 @@ class NestEmitter:
             guards = [g for g in self._guards(read.index, tensor.shape) if self._may_leave(g)]
             inner = {a for g in guards for a, _ in g.index.terms}
             if guards and inner & self._inner(e):
-                if _replaced(e.body, read, Const(tensor.outside)) == neutral:
+                if rebuilt(e.body, {read: Const(tensor.outside)}) == neutral:
                     found |= dict.fromkeys(g for g in guards if self._decided(g, e))
         return list(found)
 
@@ -456,6 +460,8 @@ class NestEmitter:
         b, whole = self.b, None
         for guard in guards:
             at = self.index(guard.index, env)
+            if isinstance(at, str) and self._holds(guard, env):
+                continue
             if isinstance(at, int):
                 if not 0 <= at < guard.size:
                     return "false"
@@ -463,6 +469,11 @@ class NestEmitter:
             inside = b.compare("ult", at, guard.size)
             whole = inside if whole is None else b.let(f"and i1 {whole}, {inside}")
         return "true" if whole is None else whole
+
+    def _holds(self, guard: Guard, env: Env) -> bool:
+        """Whether a guard whose index leaves no rest holds in the interior of an outer axis."""
+        known = guard.index.div == 1 or self._resolved(guard.index, env) is not None
+        return known and guard in self._near
 
     # ---- indices ------------------------------------------------------------------------------
 
@@ -506,6 +517,9 @@ class NestEmitter:
         return known  # type: ignore[no-any-return]
 
     def _fresh_index(self, index: Index, env: Env) -> Int:
+        resolved = self._resolved(index, env)
+        if resolved is not None:
+            return resolved
         b, fixed = self.b, index.const
         value: Int = 0
         for axis, step in index.terms:
@@ -519,12 +533,29 @@ class NestEmitter:
             return int(Index((), value, index.mod, index.div, index.table).at({}))
         plain = Index(index.terms, index.const)
         if index.mod:
-            value = self._remainder(value, index.mod, self._extent(plain)[0] < 0)
+            value = self._remainder(value, index.mod, extent(plain, self.plan.sizes)[0] < 0)
             plain = plain % index.mod
         if index.div != 1:
             value = self._quotient(value, index.div)
             plain = plain // index.div
         return self._looked_up(value, index.table, plain) if index.table else value
+
+    def _resolved(self, index: Index, env: Env) -> Int | None:
+        """A quotient whose rest is known here: −1, or the sum of what each axis gives."""
+        if index.div == 1 or index.mod or index.table:
+            return None
+        b, fixed = self.b, index.const
+        value: Int = 0
+        for axis, step in index.terms:
+            at = env[axis]
+            turn, period, phase = (
+                self._split.get(at, (0, 0, 0)) if isinstance(at, str) else (0, 0, at)
+            )
+            if isinstance(at, str) and (not period or step * period % index.div):
+                return None
+            fixed += step * phase
+            value = b.add(value, b.mul(turn, step * period // index.div))
+        return b.add(value, fixed // index.div) if fixed % index.div == 0 else -1
 
     def _remainder(self, value: Int, mod: int, signed: bool) -> Int:
         b = self.b
@@ -541,7 +572,7 @@ class NestEmitter:
 
     def _looked_up(self, value: Int, table: tuple[int, ...], plain: Index) -> Int:
         b = self.b
-        low, high = self._extent(plain)
+        low, high = extent(plain, self.plan.sizes)
         base = b.table(table)
         if 0 <= low and high < len(table):
             return b.load_i64(base, value)
@@ -564,12 +595,4 @@ def _named(e: Expr, names: dict[Expr, str]) -> Expr:
         return Var(names.setdefault(e, f"#{len(names)}"))
     if isinstance(e, Call):
         return Call(e.function, tuple(_named(a, names) for a in e.arguments))
-    return e
-
-
-def _replaced(e: Expr, leaf: Expr, value: Expr) -> Expr:
-    if e == leaf:
-        return value
-    if isinstance(e, Call):
-        return call(e.function, *(_replaced(a, leaf, value) for a in e.arguments))
     return e

@@ -24,6 +24,7 @@ class Switches:
         image: (rows, columns) of the plane that was pooled.
         windows: how many, (down, across).
         kernel, stride, dilation: (rows, columns).
+        planes: how many, one after the other.
     """
 
     image: tuple[int, int]
@@ -31,6 +32,7 @@ class Switches:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     dilation: tuple[int, int]
+    planes: int = 1
 
     @property
     def offsets(self) -> list[int]:
@@ -84,7 +86,7 @@ def max_unpool(target: Target, s: Switches) -> Kernel:
     def build(b: Builder, arguments: list[Value]) -> None:
         y, x, indices = arguments
         if not s.covers:
-            count = s.image[0] * s.image[1]
+            count = s.image[0] * s.image[1] * s.planes
             b.loop(0, count, lambda k, _: b.store(b.zero, y, b.mul(k, b.width)))
 
         def window(at: Int, first: Int, places: Callable[[int], Value]) -> None:
@@ -126,10 +128,13 @@ def max_unpool_gradient(target: Target, s: Switches) -> Kernel:
 def _windows(
     b: Builder, s: Switches, body: Callable[[Int, Int, Callable[[int], Value]], None]
 ) -> None:
-    """`body(number of the window, its first place, the vector of a place)` for each window."""
-    (down, across), (sh, sw), width = s.windows, s.stride, s.image[1]
+    """`body(number of the window, its first place, the vector of a place)` for each window.
 
-    def row(i: Int, _: list[Value]) -> None:
+    Windows and places are counted through all planes, a place's vector within its own.
+    """
+    (down, across), (sh, sw), (height, width) = s.windows, s.stride, s.image
+
+    def row(i: Int, plane: Int) -> None:
         def one(j: Int, _: list[Value]) -> None:
             first = b.add(b.mul(i, sh * width), b.mul(j, sw))
             number = _vector(b, first)
@@ -137,11 +142,12 @@ def _windows(
             def place(offset: int) -> Value:
                 return b.fadd(number, b.const(float(offset))) if offset else number
 
-            body(b.add(b.mul(i, across), j), first, place)
+            at = b.add(b.mul(b.add(b.mul(plane, down), i), across), j)
+            body(at, b.add(b.mul(plane, height * width), first), place)
 
         b.loop(0, across, one)
 
-    b.loop(0, down, row)
+    b.loop(0, s.planes, lambda plane, _: b.loop(0, down, lambda i, _: row(i, plane)))
 
 
 def _vector(b: Builder, number: Int) -> Value:

@@ -54,7 +54,7 @@ from striate.program.blocked_loss import loss_stage
 from striate.program.blocked_norm import lower_norm_to_input, lower_norm_to_parameter
 from striate.program.choose import FORWARD, TO_SOURCE, TO_WEIGHT, winograd_form
 from striate.program.convolution import Windows, windows_of
-from striate.program.fuse import Fused, Schedule
+from striate.program.fuse import Fused, Schedule, switches_of
 from striate.program.lower import formula_of
 from striate.program.memory import aligned
 from striate.program.stage import Number, Ref, Stage, Work, followed_by
@@ -503,7 +503,7 @@ class TrainingLowering(ForwardLowering):
 
     def op_max_unpool_dx(self, step: Fused) -> None:
         dy, x, indices = step.node.inputs
-        switches = self.switches_of(step.node, self.shape(dy), self.shape(x))
+        switches = switches_of(step.node, self.shape(dy), self.shape(x))
         if switches is None:
             self.other(step)
             return

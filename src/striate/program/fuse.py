@@ -13,6 +13,7 @@ from striate.formula.expression import Expr, Var, from_json, substitute
 from striate.graph.graph import LEAVES, Graph, Node
 from striate.kernels.kernel import Tail
 from striate.kernels.pool import Pool
+from striate.kernels.unpool import Switches, are_apart
 from striate.kernels.window import taps
 
 TAILED = frozenset(
@@ -157,3 +158,20 @@ def pool_of(node: Node, source: tuple[int, ...]) -> Pool:
         along.append(taps(size, out, k, s, d, before))
     counted = a["kernel"][0] * a["kernel"][1] if a.get("count_include_pad", False) else None
     return Pool(channels, (height, width), along[0], along[1], counted)
+
+
+def switches_of(
+    node: Node, image: tuple[int, ...], pooled: tuple[int, ...], planes: int = 1
+) -> Switches | None:
+    """The windows of a node of switches, if they are of images, lie apart and need no padding.
+
+    Args:
+        node: gives switches, or puts numbers back, or is a gradient of that.
+        image, pooled: (c, h, w) before and after the pooling.
+        planes: how many a kernel works on.
+    """
+    a = node.attributes
+    stride, kernel, dilation = (tuple(a[k]) for k in ("stride", "kernel", "dilation"))
+    if len(kernel) != 2 or any(map(any, a["padding"])) or not are_apart(stride, kernel, dilation):
+        return None
+    return Switches(image[1:], pooled[1:], kernel, stride, dilation, planes)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ driver turns slots into addresses.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from striate.codegen.targets import Target
@@ -19,11 +19,11 @@ from striate.formula.nests import UPSTREAM
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.graph.losses import TrainingLoss
-from striate.kernels import conv, ctc, elementwise, embedding, loss, loss_places, pool
+from striate.kernels import conv, ctc, elementwise, embedding, loss, loss_places, pool, unpool
 from striate.kernels.formula import formula_kernel
 from striate.kernels.kernel import Kernel, Tail
 from striate.kernels.window import Taps, reversed_taps, taps
-from striate.program.fuse import Fused, pool_of
+from striate.program.fuse import Fused, pool_of, switches_of
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,22 @@ def _average_pool_gradient(c: Context, step: Fused) -> _Lowered:
     return kernel, [value(step.output), value(dy)]
 
 
+def _switch_kernel(
+    make: Callable[[Target, unpool.Switches], Kernel], image: int, pooled: int, read: Sequence[int]
+) -> Callable[[Context, Fused], _Lowered]:
+    """A rule: which nodes (−1: its own, k: input k) have the image's and the pooled shape."""
+
+    def rule(c: Context, step: Fused) -> _Lowered:
+        names = (*step.node.inputs, step.node.name)
+        whole, small = c.shape(names[image]), c.shape(names[pooled])
+        switches = switches_of(step.node, whole, small, whole[0])
+        if switches is None:
+            return _formula(c, step)
+        return make(c.target, switches), [value(step.output), *(value(names[k]) for k in read)]
+
+    return rule
+
+
 # ---- elementwise, structure, losses -----------------------------------------------------------
 
 
@@ -385,6 +401,9 @@ _RULES: dict[str, Callable[[Context, Fused], _Lowered]] = {
     "max_pool2d:dx": _max_pool_gradient,
     "avg_pool2d": _pool,
     "avg_pool2d:dx": _average_pool_gradient,
+    "max_pool_indices": _switch_kernel(unpool.max_switches, 0, -1, (0,)),
+    "max_unpool": _switch_kernel(unpool.max_unpool, -1, 0, (0, 1)),
+    "max_unpool:dx": _switch_kernel(unpool.max_unpool_gradient, 0, 1, (0, 2)),
     "map": _map,
     "dropout": _dropout,
     "uniform": _uniform,

@@ -69,7 +69,7 @@ def plan_inference(graph: Graph, target: Target, outputs: Sequence[str]) -> Infe
     context = Context(graph, target)
     calls = _resolve([c for s in schedule.steps for c in calls_of(context, s)], schedule)
     roots = [schedule.root[name] for name in outputs]
-    used = {*roots, *(s.name for c in calls for s in c.slots if s.kind == "value")}
+    calls, used = _needed(calls, roots)
     sources = {k: node for k, node in enumerate(graph.inputs) if node.name in used}
     first = dict.fromkeys((source.name for source in sources.values()), -1)
     lives = lives_of(calls, first, dict.fromkeys(roots, len(calls)))
@@ -79,6 +79,21 @@ def plan_inference(graph: Graph, target: Target, outputs: Sequence[str]) -> Infe
     read = [(k, source.name, math.prod(source.shape)) for k, source in sources.items()]
     modules = inference_driver(target, layout, calls, read, made)
     return InferencePlan(modules, layout, tuple(outputs), arena)
+
+
+def _needed(calls: Sequence[Call], roots: Iterable[str]) -> tuple[list[Call], set[str]]:
+    """The calls that outputs come from, and the values that take part.
+
+    A gradient lists all inputs of its operation, but its kernel may not read them all.
+    """
+    used, kept = set(roots), []
+    for call in reversed(calls):
+        names = [slot.name for slot in call.slots if slot.kind == "value"]
+        written = names[:1] if call.step.tail is None or not call.step.tail.keep else names
+        if used.intersection(written):
+            used.update(names)
+            kept.append(call)
+    return kept[::-1], used
 
 
 def inference_layout(graph: Graph, outputs: Sequence[str], arena: Arena) -> Layout:
