@@ -10,7 +10,7 @@ import numpy as np
 from striate import nn
 from striate.nn import functional as F
 
-IMAGES, SEQUENCES = (2, 4, 6, 5), (2, 3, 5)
+IMAGES, SEQUENCES = (2, 4, 6, 5), (2, 2, 3)
 Arrays = tuple[np.ndarray, ...]
 
 
@@ -77,19 +77,19 @@ LAYERS: dict[str, Any] = {
     "MaxUnpool3d": (lambda: nn.MaxUnpool3d((1, 3, 1)), pooled(3, (1, 3, 1)), (2, 2, 6, 4)),
     "Embedding": (lambda: nn.Embedding(7, 3), numbers, (5, 3)),
     "Embedding-padded": (lambda: nn.Embedding(7, 3, padding_idx=2), numbers, (5, 3)),
-    "LSTM": (lambda: Called(nn.LSTM(5, 3, batch_first=True), output), SEQUENCES, (3, 3)),
-    "LSTM-states": (lambda: Called(nn.LSTM(5, 2, batch_first=True), last_states), SEQUENCES, (4,)),
+    "LSTM": (lambda: Called(nn.LSTM(3, 3, batch_first=True), output), SEQUENCES, (3, 3)),
+    "LSTM-states": (lambda: Called(nn.LSTM(3, 2, batch_first=True), last_states), SEQUENCES, (4,)),
     "LSTM-projected": (
-        lambda: Called(nn.LSTM(5, 2, 2, batch_first=True, proj_size=1), output),
+        lambda: Called(nn.LSTM(3, 2, 2, batch_first=True, proj_size=1), output),
         SEQUENCES,
         (3, 1),
     ),
     "GRU": (
-        lambda: Called(nn.GRU(5, 2, batch_first=True, bidirectional=True), output),
+        lambda: Called(nn.GRU(3, 2, batch_first=True, bidirectional=True), output),
         SEQUENCES,
         (3, 4),
     ),
-    "RNN": (lambda: Called(nn.RNN(5, 4, batch_first=True), output), SEQUENCES, (3, 4)),
+    "RNN": (lambda: Called(nn.RNN(3, 4, batch_first=True), output), SEQUENCES, (3, 4)),
     "LSTMCell": (lambda: Called(nn.LSTMCell(5, 4), cell_states), ((2, 5), (2, 4), (2, 4)), (8,)),
     "GRUCell": (lambda: Called(nn.GRUCell(5, 4), hidden_state), ((2, 5), (2, 4)), (4,)),
     "RNNCell": (lambda: Called(nn.RNNCell(5, 4, False), hidden_state), ((2, 5), (2, 4)), (4,)),

@@ -106,7 +106,7 @@ class _Labelled(Loss):
             weights = weights * self._weights(attributes, x[0])
         inside = (targets >= 0) & (targets < x[0])
         found = np.where(inside, weights[np.where(inside, targets, 0).astype(np.int64)], 0.0)
-        return np.asarray(found.reshape(len(targets), -1).mean(axis=1))
+        return np.asarray(found.mean(axis=tuple(range(1, found.ndim))))
 
     def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
         return attributes, True

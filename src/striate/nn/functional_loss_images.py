@@ -256,12 +256,12 @@ def _lengths(where: str, given: Any, count: int) -> Array:
 
 def _padded(where: str, targets: Array, lengths: Array) -> Array:
     """Targets as (n, longest); those in one row are cut into pieces first. −1 fills up."""
-    if targets.ndim == 2:
+    if targets.ndim == 2 and len(targets) == len(lengths):
         return targets.astype(np.int64)
     if targets.ndim != 1 or lengths.sum() != targets.size or (lengths < 0).any():
         raise ShapeError(
-            f"{where}: expected targets (n, length), or {lengths.sum()} of them in one row, as the "
-            f"lengths say; got shape={targets.shape}."
+            f"{where}: expected targets ({len(lengths)}, length), or {lengths.sum()} of them in one "
+            f"row, as the lengths say; got shape={targets.shape}."
         )
     found = np.full((len(lengths), int(lengths.max(initial=0))), -1, np.int64)
     found[np.arange(found.shape[1]) < lengths[:, None]] = targets
