@@ -341,14 +341,18 @@ def _require_own_indices(where: str, indices: Any, attributes: Attributes) -> No
         return
     places = np.asarray(indices)
     inside = (places >= 0) & (places < math.prod(output))
-    spots = np.unravel_index(np.where(inside, places, 0).astype(np.int64), output)
-    for axis, spot in enumerate(spots):
+    rest = np.where(inside, places, 0).astype(np.int32)
+    for axis in reversed(range(len(output))):
+        rest, spot = np.divmod(rest, np.int32(output[axis]))
         k, s, d = (attributes[key][axis] for key in ("kernel", "stride", "dilation"))
-        windows = np.arange(places.shape[2 + axis]).reshape(
+        windows = np.arange(places.shape[2 + axis], dtype=np.int32).reshape(
             [-1 if a == 2 + axis else 1 for a in range(places.ndim)]
         )
-        tap = spot + attributes["padding"][axis][0] - windows * s
-        inside &= (tap >= 0) & (tap % d == 0) & (tap // d < k)
+        spot += attributes["padding"][axis][0]
+        spot -= windows * s  # places from the window's first element
+        inside &= (spot >= 0) & (spot < d * k)
+        if d > 1:
+            inside &= spot % d == 0
     if not inside.all():
         at = tuple(int(k) for k in np.argwhere(~inside)[0])
         raise DataError(
