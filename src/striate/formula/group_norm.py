@@ -40,6 +40,11 @@ class _SampleNorm(Operation):
             raise ShapeError(
                 f"{self.name}: x expected {_LEAST[least]} besides the batch; got shape {x}."
             )
+        if 0 in x:
+            raise ShapeError(
+                f"{self.name}: expected channels and images of at least 1; got x {x} besides the "
+                "batch."
+            )
         return x
 
     def _require_parameters(self, shapes: Sequence[Shape], wanted: Shape) -> None:
@@ -47,7 +52,7 @@ class _SampleNorm(Operation):
             if tuple(shape) != wanted:
                 raise ShapeError(
                     f"{self.name}: {name} expected shape {wanted} for x {tuple(shapes[0])}; got "
-                    f"{tuple(shape)}."
+                    f"{tuple(shape)}. Make the layer for an input of this size."
                 )
 
     def _affine(self, body: Expr, at: tuple[Index, ...], count: int) -> Expr:

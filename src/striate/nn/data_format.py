@@ -72,7 +72,7 @@ def image_sizes(x: Any, rank: int, where: str, last: bool = False) -> tuple[int,
     """The sizes along the `rank` axes of space of (n, channels, …), or of (n, …, channels).
 
     Raises:
-        ShapeError: another number of axes.
+        ShapeError: another number of axes, or an axis of size 0.
 
     >>> image_sizes(np.zeros((2, 3, 8, 9)), 2, "conv2d")
     (8, 9)
@@ -84,6 +84,11 @@ def image_sizes(x: Any, rank: int, where: str, last: bool = False) -> tuple[int,
         raise ShapeError(
             f"{where}: expected an input ({axes}); got shape={('N', *shape)}, which has "
             f"{len(shape)} axes besides the batch instead of {rank + 1}{at_line()}."
+        )
+    if 0 in shape:
+        raise ShapeError(
+            f"{where}: expected channels, images and kernels of at least 1; got x {shape} besides "
+            f"the batch{at_line()}."
         )
     return shape[:-1] if last else shape[1:]
 

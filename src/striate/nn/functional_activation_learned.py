@@ -13,7 +13,7 @@ from striate.errors import OptionError, ShapeError
 from striate.formula import channel_map
 from striate.nn.apply import T, Weight, apply
 from striate.nn.execution import as_batch
-from striate.nn.symbol import SymbolicTensor
+from striate.nn.symbol import SymbolicTensor, at_line
 
 # ---- with parameters -------------------------------------------------------------------------
 
@@ -162,6 +162,6 @@ def along(x: Any, dim: int | None, where: str) -> int:
     if not known or not -len(shape) <= dim < len(shape) or dim % len(shape) == 0:
         raise ShapeError(
             f"{where}: expected an axis from 1 to {len(shape) - 1} (axis 0 is the batch); got "
-            f"dim={dim!r} for shape {tuple(shape)}."
+            f"dim={dim!r} for shape {tuple(shape)}{at_line()}."
         )
     return int(dim) % len(shape)

@@ -260,8 +260,8 @@ def _padded(where: str, targets: Array, lengths: Array) -> Array:
         return targets.astype(np.int64)
     if targets.ndim != 1 or lengths.sum() != targets.size or (lengths < 0).any():
         raise ShapeError(
-            f"{where}: expected targets ({len(lengths)}, length), or {lengths.sum()} of them in one "
-            f"row, as the lengths say; got shape={targets.shape}."
+            f"{where}: expected targets ({len(lengths)}, length), or {lengths.sum()} of them in "
+            f"one row, as the lengths say; got shape={targets.shape}."
         )
     found = np.full((len(lengths), int(lengths.max(initial=0))), -1, np.int64)
     found[np.arange(found.shape[1]) < lengths[:, None]] = targets

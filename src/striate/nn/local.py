@@ -14,6 +14,7 @@ from striate.formula.operations import find_operation
 from striate.nn.arguments import Padding, Sizes, conv_padding, named_sizes, window_padding
 from striate.nn.conv import TransposedLayer, WindowLayer
 from striate.nn.functional_conv import lay, slide
+from striate.nn.trace import layer_named
 
 _BIASES = ("position", "channel")
 
@@ -64,7 +65,8 @@ class _Local(WindowLayer):
         settings = {"stride": self.stride, "padding": sides, "dilation": self.dilation}
         shapes = [(self.in_channels, *self.in_size), self._bank()]
         conv = find_operation(f"conv{self.rank}d")
-        return conv.shape({**settings, "groups": self.groups}, shapes)[1:]
+        with layer_named(self):
+            return conv.shape({**settings, "groups": self.groups}, shapes)[1:]
 
     def forward(self, x: Any) -> Any:
         """`y` for x (n, in_channels, *in_size)."""
@@ -168,7 +170,8 @@ class _LocalTranspose(TransposedLayer):
             "groups": self.groups,
         }
         shapes = [(self.in_channels, *self.in_size), self._bank()]
-        return find_operation(f"conv_transpose{self.rank}d").shape(settings, shapes)[1:]
+        with layer_named(self):
+            return find_operation(f"conv_transpose{self.rank}d").shape(settings, shapes)[1:]
 
     def forward(self, x: Any) -> Any:
         """`y` for x (n, in_channels, *in_size)."""
