@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import DataError, OptionError
+from striate.data.source import Images, Index, Source, as_indices, stratified, take
+from striate.errors import DataError
 
-Images = NDArray[np.float32]
+__all__ = ["DataSet", "as_dataset", "scale_bytes", "stratified"]
+
 Labels = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class DataSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class DataSet(Source):
     """Pictures with one label each.
 
     Args:
@@ -50,11 +52,9 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __repr__(self) -> str:
-        shape = "×".join(map(str, self.images.shape[1:]))
-        return (
-            f"DataSet {self.name!r}: {len(self):,} pictures {shape} in {len(self.classes)} classes"
-        )
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images.shape[1:]
 
     def subset(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> DataSet:
         """The samples at `indices`, in that order.
@@ -70,73 +70,28 @@ class DataSet:
         >>> data.subset([2, 0]).labels.tolist()
         [2, 0]
         """
-        chosen = np.asarray(indices)
-        if not chosen.size:
-            chosen = chosen.astype(np.int64)
-        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
-            raise OptionError(
-                f"subset: expected a list of integers; got an array of shape {chosen.shape}, "
-                f"dtype={chosen.dtype}. Pass sample numbers, e.g. numpy.flatnonzero(mask)."
-            )
-        wrong = np.flatnonzero((chosen < 0) | (chosen >= len(self)))
-        if wrong.size:
-            raise OptionError(
-                f"subset: expected indices from 0 to {len(self) - 1}; got "
-                f"indices[{wrong[0]}]={chosen[wrong[0]]}. Leave it out."
-            )
+        chosen = as_indices(indices, len(self), "subset")
         return DataSet(self.images[chosen], self.labels[chosen], self.classes, self.name)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[DataSet, DataSet]:
-        """Take a part of every class away, for validation.
-
-        Which samples go depends on `seed` and on the order of the samples alone. Each class gives
-        its share, rounded; both parts keep the order of the whole.
-
-        Args:
-            fraction: the part to take away, between 0 and 1.
-            seed: key of the counter-based generator.
-        Returns:
-            (rest, part): about (1 − fraction)·n and fraction·n samples.
-        Raises:
-            OptionError: a fraction not between 0 and 1, or one that leaves a part empty.
-        Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011), for Philox.
+        """As `Source.split`: both parts are data sets, with copies of the arrays.
 
         >>> data = as_dataset((np.zeros((10, 2, 2), "f4"), np.arange(10) % 2))
         >>> rest, part = data.split(0.2, seed=1)
         >>> len(rest), sorted(part.labels.tolist())
         (8, [0, 1])
         """
-        if not 0 < fraction < 1:
-            raise OptionError(
-                f"split: expected a fraction between 0 and 1; got fraction={fraction}. "
-                "Pass e.g. 0.1 for a tenth."
-            )
-        taken = stratified(self.labels, fraction, seed)
-        if taken.all() or not taken.any():
-            raise OptionError(
-                f"split: expected two parts with samples; got fraction={fraction} of {len(self)} "
-                f"samples in {len(self.classes)} classes. Choose another fraction."
-            )
-        return self.subset(np.flatnonzero(~taken)), self.subset(np.flatnonzero(taken))
+        rest, part = super().split(fraction, seed)
+        return cast("DataSet", rest), cast("DataSet", part)
 
+    def fill(self, indices: Index, out: Images) -> None:
+        take(self.images, indices, out)
 
-def stratified(labels: NDArray[Any], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which samples a split takes away: of each class its share, rounded.
+    def arrays(self) -> tuple[Images, Labels]:
+        return self.images, self.labels
 
-    Args:
-        labels: (n,), whole numbers.
-        fraction: the share to take.
-        seed: key of NumPy's Philox, whose raw words order the samples of a class.
-    Returns:
-        (n,), True where a sample is taken.
-    """
-    words = np.random.Philox(key=seed % 2**128).random_raw(len(labels))
-    taken = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        shuffled = members[np.argsort(words[members], kind="stable")]
-        taken[shuffled[: round(fraction * len(members))]] = True
-    return taken
+    def in_memory(self) -> DataSet:
+        return self
 
 
 def as_dataset(data: Any, *, classes: Sequence[str] | None = None, name: str = "data") -> DataSet:
