@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,29 @@ def test_target(monkeypatch):
     assert settings.target_name() is None
     monkeypatch.setenv("STRIATE_TARGET", "x86-64-v3")
     assert settings.target_name() == "x86-64-v3"
+
+
+def test_within_is_of_its_thread_and_its_block_alone() -> None:
+    settings.manual_seed(5)
+    first, second = (settings.next_generator().random() for _ in range(2))
+    settings.manual_seed(5)
+    found: list[int] = []
+    before = settings.get_num_threads()
+    with settings.within(threads=before + 3, seed=5):
+        assert settings.next_generator().random() == first
+        other = threading.Thread(target=lambda: found.append(settings.get_num_threads()))
+        other.start()
+        other.join()
+        with settings.within(seed=5):
+            assert settings.next_generator().random() == first
+        assert settings.get_num_threads() == before + 3
+        assert settings.next_generator().random() == second
+    assert found == [before] and settings.get_num_threads() == before
+    assert settings.next_generator().random() == first
+    with (
+        pytest.raises(OptionError, match="within: expected a whole number"),
+        settings.within(seed=-1),
+    ):
+        pass
+    with pytest.raises(OptionError, match="within: expected a number"), settings.within(threads=0):
+        pass

@@ -258,6 +258,7 @@ def _losses() -> Iterable[Entry]:
         soft_margin_loss"""
     names = (layers, functions, "`L1Loss`, `BCELoss` and nine more")
     yield Entry("scalar_loss", square, (scores, scores), *names)
+    yield Entry("weighted_scalar_loss", square, (scores, (2, 5)))
     names = ("CosineEmbeddingLoss", "cosine_embedding_loss", "`CosineEmbeddingLoss`")
     yield Entry("cosine_embedding", {"margin": 0.0}, (scores, scores, label), *names)
     triplet = {"margin": 1.0, "p": 2.0, "eps": 1e-6, "swap": False}

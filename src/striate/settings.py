@@ -11,6 +11,8 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,42 @@ from striate.errors import OptionError
 MOST_THREADS = 1024
 _DEFAULT_SEED = 0
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+class _Own(threading.local):
+    """What `within` has set for the calling thread."""
+
+    threads: int | None = None
+    seed: int | None = None
+    drawn = 0
+
+
+_own = _Own()
+
+
+@contextmanager
+def within(*, threads: int | None = None, seed: int | None = None) -> Iterator[None]:
+    """Settings of the calling thread alone, for a block: what other threads do stays as it is.
+
+    Args:
+        threads: as for `set_num_threads`; None leaves it.
+        seed: as for `manual_seed`; None leaves it. The generators go on afterwards where they were.
+    Raises:
+        OptionError: not such a number.
+
+    >>> with within(threads=3):
+    ...     get_num_threads()
+    3
+    """
+    before = _own.threads, _own.seed, _own.drawn
+    if threads is not None:
+        _own.threads = _thread_count(threads, "within")
+    if seed is not None:
+        _own.seed, _own.drawn = _checked_seed(seed, "within"), 0
+    try:
+        yield
+    finally:
+        _own.threads, _own.seed, _own.drawn = before
 
 
 # ---- threads ---------------------------------------------------------------------------------
@@ -52,6 +90,8 @@ def get_num_threads() -> int:
     Set by `set_num_threads`, else by the variable STRIATE_NUM_THREADS, else as many as the
     process may use cores (affinity mask and the container's CPU quota).
     """
+    if _own.threads is not None:
+        return _own.threads
     if _Threads.chosen is not None:
         return _Threads.chosen
     variable = os.environ.get("STRIATE_NUM_THREADS", "").strip()
@@ -157,10 +197,15 @@ def manual_seed(seed: int) -> None:
     >>> first == next_generator().random()
     True
     """
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= int(seed) < 2**64:
-        raise OptionError(f"manual_seed: expected a whole number from 0 to 2^64 - 1; got {seed!r}.")
+    checked = _checked_seed(seed, "manual_seed")
     with _Random.lock:
-        _Random.seed, _Random.drawn = int(seed), 0
+        _Random.seed, _Random.drawn = checked, 0
+
+
+def _checked_seed(seed: int, where: str) -> int:
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= int(seed) < 2**64:
+        raise OptionError(f"{where}: expected a whole number from 0 to 2^64 - 1; got {seed!r}.")
+    return int(seed)
 
 
 def next_generator() -> np.random.Generator:
@@ -169,6 +214,10 @@ def next_generator() -> np.random.Generator:
     Each has its own key of NumPy's counter-based Philox generator, so what one draws never moves
     what the next one gives.
     """
+    if _own.seed is not None:
+        key = _own.seed + (_own.drawn << 64)
+        _own.drawn += 1
+        return np.random.Generator(np.random.Philox(key=key))
     with _Random.lock:
         key = _Random.seed + (_Random.drawn << 64)
         _Random.drawn += 1

@@ -139,6 +139,9 @@ def _scalar_cases() -> dict[str, Case]:
     constants = {"w": np.array([[1.0], [0.5], [2.0], [0.1]]), "pos_weight": np.array([3.0, 0.5])}
     attributes = scalars.scalar_loss(weighted, "mean", constants)
     found["weights that broadcast"] = ("scalar_loss", attributes, [x, zero_one])
+    attributes = scalars.scalar_loss(scalars.huber(0.5))
+    weighed = np.stack([x + _normal(*x.shape), np.abs(_normal(*x.shape)) + 0.1], axis=1)
+    found["weights of numbers"] = ("weighted_scalar_loss", attributes, [x, weighed])
     return found
 
 

@@ -83,6 +83,10 @@ class ScalarLoss(Loss):
                 )
         return x
 
+    def target(self, place: tuple[Index, ...]) -> Expr:
+        """The target at a place."""
+        return Tensor("t")[place]
+
     def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
         fewer: dict[str, Any] = {}
         for name, array in _constants(attributes).items():
@@ -98,15 +102,47 @@ class ScalarLoss(Loss):
         shape = tuple(shapes[0])
         place = axes(" ".join(["n", *(f"k{k}" for k in range(1, len(shape)))]))
         constants = _constants(attributes)
-        values: dict[str, Expr] = {name: Tensor(name)[place] for name in ("x", "t")}
+        values: dict[str, Expr] = {"x": Tensor("x")[place], "t": self.target(place)}
         values |= {name: _broadcast(name, a.shape, place) for name, a in constants.items()}
-        body = substitute(from_json(attributes["expr"]), values)
+        body = self.weighed(substitute(from_json(attributes["expr"]), values), place)
         body = Sum(place[1:], body) if len(shape) > 1 else body
         if attributes["reduction"] == "mean":
             body = body / max(math.prod(shape[1:]), 1)
         sizes = {str(axis): size for axis, size in zip(place, shape, strict=True)}
-        tensors = {"x": shape, "t": shape}
+        tensors = {"x": shape, "t": tuple(shapes[1])}
         return Formula(place[:1], body, sizes, tensors, constants=constants)
+
+    def weighed(self, loss: Expr, place: tuple[Index, ...]) -> Expr:
+        """What a number's loss counts for at a place."""
+        return loss
+
+
+class WeightedScalarLoss(ScalarLoss):
+    """`y[n] = Σ_k w[n,k]·f(x[n,k], t[n,k], …) / K`: a scalar loss with a weight for each number.
+
+    The weights are data: they come with the targets, so every sample has its own, and where one
+    is 0 the target is not known. Attributes as of `scalar_loss`.
+
+    Inputs: x (n, …); t (n, 2, …), the targets t[n,0] and the weights t[n,1]. Output: (n,).
+
+    >>> settings = scalar_loss(abs(X - T))
+    >>> WeightedScalarLoss().reference(settings, [[[1.0, 2.0]], [[[0.0, 4.0], [1.0, 0.5]]]])
+    array([1.])
+    """
+
+    name = "weighted_scalar_loss"
+
+    def target_shape(self, attributes: Attributes, x: Shape) -> Shape:
+        return (2, *super().target_shape(attributes, x))
+
+    def by_place(self, attributes: Attributes, x: Shape) -> tuple[Attributes, bool] | None:
+        return None  # the weights of a place lie apart from its target
+
+    def target(self, place: tuple[Index, ...]) -> Expr:
+        return Tensor("t")[(place[0], Index(), *place[1:])]
+
+    def weighed(self, loss: Expr, place: tuple[Index, ...]) -> Expr:
+        return Tensor("t")[(place[0], Index(const=1), *place[1:])] * loss
 
 
 def _constants(attributes: Attributes) -> dict[str, Array]:

@@ -50,7 +50,7 @@ from striate.formula.loss_classes import (
 )
 from striate.formula.loss_images import GramMatrix, OverlapLoss, StyleLoss, TotalVariation
 from striate.formula.loss_pairs import CosineEmbedding, TripletMargin
-from striate.formula.loss_scalar import ScalarLoss
+from striate.formula.loss_scalar import ScalarLoss, WeightedScalarLoss
 from striate.formula.norm import BatchNorm, BatchNormTraining, LocalResponseNorm
 from striate.formula.operation import Gradient, Operation
 from striate.formula.own import IndexFormula
@@ -171,6 +171,7 @@ OPERATIONS: dict[str, Operation] = {
         FocalCrossEntropy(),
         MultiMarginLoss(),
         ScalarLoss(),
+        WeightedScalarLoss(),
         OverlapLoss(),
         TotalVariation(),
         GramMatrix(),
