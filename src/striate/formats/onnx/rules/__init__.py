@@ -1,0 +1,1 @@
+"""How operations are exported that ONNX has operators for, one family a file."""
