@@ -18,6 +18,9 @@ from striate.formula.expression import Expr, evaluate, variables
 
 Array = NDArray[np.float64]
 
+GRADIENT_NORM = "gradient_norm"
+"""A hyper number that the program fills in: the norm of all gradients of the step together."""
+
 
 @dataclass(frozen=True)
 class UpdateRule:
@@ -29,12 +32,15 @@ class UpdateRule:
         hyper: numbers given anew for each step.
         assign: assignments to "p", "g", a state or a new name, in order; each may read p, g, the
             states, the hyper numbers and what was assigned before it.
+        kept: states that are kept of arrays without a gradient too (running statistics); their
+            assignments may read p, the state itself and the hyper numbers.
     """
 
     name: str
     state: tuple[str, ...]
     hyper: tuple[str, ...]
     assign: tuple[tuple[str, Expr], ...]
+    kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = {"p", "g", *self.state, *self.hyper}
@@ -48,6 +54,16 @@ class UpdateRule:
             if target in self.hyper:
                 raise OptionError(f"{self.name}: the hyper number {target!r} cannot be assigned.")
             known.add(target)
+
+    @property
+    def needs_norm(self) -> bool:
+        """Whether no parameter may change before all gradients of the step are known."""
+        return GRADIENT_NORM in self.hyper
+
+    def without_gradient(self) -> UpdateRule:
+        """What is done with arrays that have no gradient: the `kept` states follow them."""
+        assign = tuple((target, value) for target, value in self.assign if target in self.kept)
+        return UpdateRule(f"{self.name} kept", self.state, self.hyper, assign, self.kept)
 
     def __str__(self) -> str:
         return "; ".join(f"{target} ← {value}" for target, value in self.assign)

@@ -10,7 +10,7 @@ from striate.errors import OptionError, suggest
 from striate.optim.adam import Adam, AdamW
 from striate.optim.optimizer import Optimizer
 from striate.optim.rmsprop import RMSProp
-from striate.optim.schedule import Constant, Cosine, OneCycle, Schedule, Step
+from striate.optim.schedule import Constant, Cosine, OneCycle, Plateau, Schedule, Step
 from striate.optim.sgd import SGD
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -28,6 +28,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "step": Step,
     "cosine": Cosine,
     "one-cycle": OneCycle,
+    "plateau": Plateau,
 }
 
 
@@ -56,7 +57,7 @@ def make_schedule(name: str, **settings: Any) -> Schedule:
     """The schedule of that name.
 
     Args:
-        name: constant, step, cosine or one-cycle.
+        name: constant, step, cosine, one-cycle or plateau.
         settings: arguments of the schedule, as `gamma` of step.
     Raises:
         OptionError: there is no such name or argument, or a value is out of its range.

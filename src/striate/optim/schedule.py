@@ -1,13 +1,15 @@
 """Learning-rate schedules, as pure functions of the step.
 
-Nothing is counted or remembered: the rate of a step depends on the number of that step alone, so
-that a resumed training sees exactly the rates of an uninterrupted one.
+Nothing is counted or remembered: the rate of a step depends on the number of that step alone (with
+`Plateau` also on the records of the epochs before it), so that a resumed training sees exactly the
+rates of an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -34,6 +36,17 @@ class Schedule(ABC):
         Returns:
             The rate, in float64.
         """
+
+    def after(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        lr: float,
+        step: int,
+        total_steps: int,
+        steps_per_epoch: int,
+    ) -> float:
+        """The learning rate of one step, after epochs with these records; else as `at`."""
+        return self.at(lr, step, total_steps, steps_per_epoch)
 
     def settings(self) -> dict[str, Any]:
         """The name and the settings as JSON data."""
@@ -172,3 +185,110 @@ class OneCycle(Schedule):
 
 def _half_cosine(start: float, end: float, part: float) -> float:
     return end + (start - end) / 2.0 * (1.0 + math.cos(math.pi * part))
+
+
+@dataclass(frozen=True)
+class Warmup(Schedule):
+    """Another schedule, with a rise in a straight line over the first epochs.
+
+    `lr(t) = min(1, (t+1)/W) · schedule(t)`, W being `epochs · steps_per_epoch`.
+
+    Args:
+        schedule: the schedule whose rates are lowered at first.
+        epochs: how long the rise takes, at least 0; parts of an epoch are allowed.
+    Raises:
+        OptionError: a setting is out of its range.
+
+    >>> Warmup(Step(), epochs=2).at(0.1, step=4, total_steps=100, steps_per_epoch=5)
+    0.05
+    """
+
+    schedule: Schedule
+    epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedule, Schedule):
+            raise OptionError(
+                f"Warmup: expected a schedule of striate.optim; got {self.schedule!r}."
+            )
+        require(self, "epochs", self.epochs, 0.0)
+
+    @property
+    def needs_end(self) -> bool:  # type: ignore[override]
+        return self.schedule.needs_end
+
+    def at(self, lr: float, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        return self.after((), lr, step, total_steps, steps_per_epoch)
+
+    def after(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        lr: float,
+        step: int,
+        total_steps: int,
+        steps_per_epoch: int,
+    ) -> float:
+        warm = max(round(self.epochs * steps_per_epoch), 1)
+        rate = self.schedule.after(history, lr, step, total_steps, steps_per_epoch)
+        return min(1.0, (step + 1) / warm) * rate
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "schedule": self.schedule.settings()}
+
+
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """Lowered when a number no longer gets better: `lr ← max(min_lr, factor·lr)`.
+
+    After each epoch its number (validation loss, or loss where there is no validation) is compared
+    with the best so far; one below `best·(1 − threshold)` is better. More than `patience` epochs
+    in a row without a better one lower the rate; then `cooldown` epochs are not counted.
+
+    Args:
+        factor: what the rate is multiplied with, above 0 and below 1.
+        patience: epochs without a better one that are borne, at least 0.
+        threshold: the share by which a better one must be lower, at least 0.
+        cooldown: epochs after a change that do not count, at least 0.
+        min_lr: the lowest rate, at least 0.
+    Raises:
+        OptionError: a setting is out of its range.
+    Source:
+        torch.optim.lr_scheduler.ReduceLROnPlateau.
+
+    >>> history = [{"loss": 1.0}, {"loss": 1.0}, {"loss": 1.0}]
+    >>> Plateau(patience=1).after(history, 0.1, step=30, total_steps=50, steps_per_epoch=10)
+    0.01
+    """
+
+    factor: float = 0.1
+    patience: int = 5
+    threshold: float = 1e-4
+    cooldown: int = 0
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self, "factor", self.factor, 0.0, below=1.0)
+        for name in ("patience", "threshold", "cooldown", "min_lr"):
+            require(self, name, getattr(self, name), 0.0)
+
+    def at(self, lr: float, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        return lr
+
+    def after(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        lr: float,
+        step: int,
+        total_steps: int,
+        steps_per_epoch: int,
+    ) -> float:
+        best, bad, cooling = math.inf, 0, 0
+        for record in history:
+            value = float(record.get("validation_loss", record["loss"]))
+            better = value < best * (1.0 - self.threshold) if best < math.inf else True
+            best, bad = (value, 0) if better else (best, bad + 1)
+            if cooling:
+                cooling, bad = cooling - 1, 0
+            if bad > self.patience:
+                lr, cooling, bad = max(lr * self.factor, self.min_lr), self.cooldown, 0
+        return lr

@@ -52,6 +52,7 @@ from striate.program.blocked_forward import (
 from striate.program.blocked_local import local_form
 from striate.program.blocked_loss import loss_stage
 from striate.program.blocked_norm import lower_norm_to_input, lower_norm_to_parameter
+from striate.program.blocked_update import norm_stages
 from striate.program.choose import FORWARD, TO_SOURCE, TO_WEIGHT, winograd_form
 from striate.program.convolution import Windows, windows_of
 from striate.program.fuse import Fused, Schedule, switches_of
@@ -90,6 +91,7 @@ class TrainingLowering(ForwardLowering):
         self.rule = rule
         self.kept: dict[str, dict[str, Operand]] = {}
         self.owner = {node: p for p, nodes in parts.items() for node in nodes}
+        self.parameters = [node.name for node in graph.parameters]
         self.left = {p: len(nodes) for p, nodes in parts.items()}
         self.first = {p: nodes[0] for p, nodes in parts.items()}
         self.late: list[str] = []  # parameters updated together at the end
@@ -125,6 +127,11 @@ class TrainingLowering(ForwardLowering):
     def append(self, label: str, *calls: Work, parts: int = 1) -> None:
         """Append a stage that does not look at the batch."""
         self.stages.append(Stage(label, calls, parts, 0))
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether a parameter may change as soon as its gradient is complete."""
+        return self.rule is None or not self.rule.needs_norm
 
     def update(self, name: str, step: int) -> list[Work]:
         """The update of a parameter, `step` floats a part."""
@@ -253,7 +260,7 @@ class TrainingLowering(ForwardLowering):
         alone = node == self.first[name]
         if self.left[name]:
             return
-        if alone and stages[-1].parts == blocks(self.shape(name)[0], self.target):
+        if self._at_once and alone and stages[-1].parts == blocks(self.shape(name)[0], self.target):
             self.stages[-1] = followed_by(stages[-1], self.update(name, step))
         else:
             self.late.append(name)
@@ -333,7 +340,7 @@ class TrainingLowering(ForwardLowering):
         if self.left[name]:
             return
         whole_rows = len(stages) == 1 and stages[0].parts == -(-outputs // conv.ROW_BLOCK)
-        if whole_rows and step.node.name == self.first[name]:
+        if self._at_once and whole_rows and step.node.name == self.first[name]:
             work = self.update(name, conv.ROW_BLOCK * inputs)
             self.stages[-1] = followed_by(stages[-1], work)
         else:
@@ -527,6 +534,8 @@ class TrainingLowering(ForwardLowering):
         """Updates of all parameters that were not updated with their gradient."""
         if self.rule is None:
             return
+        if self.rule.needs_norm:
+            self.stages += norm_stages(self, self.late, self.rule)
         small = [name for name in self.late if self._room(name) <= _SMALL]
         if small:
             works = [work for name in small for work in self.update(name, self._room(name))]
@@ -535,3 +544,25 @@ class TrainingLowering(ForwardLowering):
             if name not in small:
                 parts = -(-self._room(name) // _SMALL)
                 self.append(name, *self.update(name, _SMALL), parts=parts)
+        if self.rule.kept:
+            self._follow([name for name in self.parameters if name not in self.first])
+
+    def _follow(self, names: Sequence[str]) -> None:
+        """Move the states that are kept of arrays without a gradient (running statistics)."""
+        rule = self.rule
+        if rule is None or not names:
+            return
+        kinds = ["parameter", "gradient", *(f"state:{s}" for s in rule.state)]
+        kernel, width = update(self.target, rule.without_gradient()), self.target.width
+        works = [
+            Work(
+                kernel,
+                (
+                    *(Ref(kind, name) for kind in kinds),
+                    Ref("array", "hyper"),
+                    Number(self._room(name) // width),
+                ),
+            )
+            for name in names
+        ]
+        self.append("running statistics", *works)

@@ -129,7 +129,7 @@ class _Driver:
         if slot.kind == "sample":
             return b.at(self.read(slot.name), b.mul(group, slot.step))
         if slot.kind == "hyper":
-            return self.hyper
+            return b.at(self.hyper, slot.number)
         if slot.kind == "gradient":
             start = b.add(b.mul(piece, layout.piece_floats), layout.pieces[slot.name])
             return b.at(self.read("pieces"), start)
@@ -258,10 +258,10 @@ def channel_driver(
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a training step does: calls a group, then items."""
+    """What a training step does: calls a group, then items, phase by phase."""
 
     calls: Sequence[Call]
-    items: Sequence[Items]
+    phases: Sequence[Sequence[Items]]
     images: tuple[str, int]
     targets: tuple[str, int] | None  # a value for float targets; None: labels
     clear: Kernel
@@ -319,19 +319,31 @@ def _step(d: _Driver, plan: TrainingPlan, k: Int, shared: Value, meet: Callable[
     spmd.claim_near(b, flags, pieces, _share(d, pieces), stamp, piece)
     meet()
 
-    def item(i: Int) -> None:
-        first = 0
-        for work in plan.items:
-            inside = b.compare("ult", b.sub(i, first), work.count)
-            b.when(inside, lambda work=work, first=first: _item(d, work, b.sub(i, first)))  # type: ignore[misc]
-            first += work.count
-
-    items = sum(work.count for work in plan.items)
-    flags, stamp = b.at(flags, PIECES, 8), b.add(stamp, 1)
-    spmd.claim_near(b, flags, items, _share(d, items), stamp, item)
-    meet()
+    stamp, before = b.add(stamp, 1), PIECES
+    for items in plan.phases:
+        count_of_items = sum(work.count for work in items)
+        places = b.at(flags, before, 8)
+        spmd.claim_near(
+            b,
+            places,
+            count_of_items,
+            _share(d, count_of_items),
+            stamp,
+            lambda i, items=items: _one_of(d, items, i),  # type: ignore[misc]
+        )
+        meet()
+        before += count_of_items
     done = b.add(k, 1)
     b.emit(f"store atomic i64 {done}, ptr {b.at(shared, spmd.PROGRESS, 1)} monotonic, align 8")
+
+
+def _one_of(d: _Driver, items: Sequence[Items], i: Int) -> None:
+    """The i-th item of a phase."""
+    b, first = d.b, 0
+    for work in items:
+        inside = b.compare("ult", b.sub(i, first), work.count)
+        b.when(inside, lambda work=work, first=first: _item(d, work, b.sub(i, first)))  # type: ignore[misc]
+        first += work.count
 
 
 def _share(d: _Driver, count: Int) -> Int:

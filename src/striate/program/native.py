@@ -302,6 +302,7 @@ class NativeTraining(TrainingProgram):
         layout = plan.layout
         self._loaded = _Loaded(plan.modules, layout.context, layout.workspace, self.target)
         self._pieces = aligned_zeros(PIECES * layout.piece_floats)
+        self._squares = aligned_zeros(plan.squares)
         self._whole = aligned_zeros(0)
         self._flags = np.zeros(plan.flags, np.int64)
         self._stamp = 1
@@ -314,6 +315,7 @@ class NativeTraining(TrainingProgram):
         for name in self.plan.places:
             loaded.set(f"parameter:{name}", self.place_address("p", name))
         loaded.set("pieces", address_of(self._pieces))
+        loaded.set("squares", address_of(self._squares))
         loaded.set("flags", address_of(self._flags))
         loaded.set("sleep", threads.sleep_address())
         loaded.set("hypers", len(self.rule.hyper))

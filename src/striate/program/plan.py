@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from striate.codegen.compiler import Module
 from striate.codegen.targets import Target
 from striate.errors import CompileError
-from striate.formula.update import UpdateRule
+from striate.formula.update import GRADIENT_NORM, UpdateRule
 from striate.graph.gradient import differentiate
 from striate.graph.graph import Graph, Node
 from striate.graph.losses import TrainingLoss
 from striate.kernels import conv, elementwise
+from striate.kernels.gradient_norm import root_of_sum, square_sum
 from striate.kernels.layout import scatter_samples
 from striate.kernels.linear import batch_weight_gradient
 from striate.kernels.update import sum_pieces, update
@@ -165,6 +166,7 @@ class TrainingProgram:
     target_shape: tuple[int, ...] | None  # of float targets; None: labels
     arena: Arena
     flags: int  # pieces of work in a step
+    squares: int = 0  # stretches of gradients whose squares are summed
 
 
 class TrainingPlanner:
@@ -183,6 +185,7 @@ class TrainingPlanner:
         self.graph = whole.pruned(ends or [f"{self.loss.name}:dx"])
         self.deferred = {nodes[0]: p for p, nodes in self.parts.items() if self._is_deferred(nodes)}
         self.places = self._place_parameters({p.name: p.shape for p in graph.parameters})
+        self.squares = 0
 
     def _is_deferred(self, nodes: list[str]) -> bool:
         """Whether a weight's gradient is summed over the whole batch at once, by channels."""
@@ -221,18 +224,19 @@ class TrainingPlanner:
         calls = _resolve([*made, *self._rows_calls(late)], schedule)
         layout, arena = self._layout(calls, late, schedule)
         items = [self._late_item(node, schedule, layout) for node in late] + self._piece_items()
+        phases = [items, *self._norm_phases()] if self.rule.needs_norm else [items]
         floats = None if self.loss.op == "cross_entropy" else self.wanted.shape
         work = TrainingPlan(
             calls,
-            items,
+            phases,
             (self.source.name, math.prod(self.source.shape)),
             None if floats is None else (self.wanted.name, math.prod(floats)),
             elementwise.clear(self.target, self.piece_floats // self.target.width),
         )
         modules = training_driver(self.target, layout, work)
-        flags = PIECES + sum(work.count for work in items)
+        flags = PIECES + sum(work.count for phase in phases for work in phase)
         return TrainingProgram(
-            modules, layout, self.places, self.arena_floats, floats, arena, flags
+            modules, layout, self.places, self.arena_floats, floats, arena, flags, self.squares
         )
 
     def _layout(
@@ -259,7 +263,7 @@ class TrainingPlanner:
         fields = ["workspaces", "shared", "threads", "sleep", "samples", "steps", "batch"]
         fields += ["flags", "stamp"]
         fields += ["images", "targets", "order", "losses", "correct", "hyper", "hypers", "scales"]
-        fields += ["seed", "first_step", "capacity", "whole", "pieces", "p", "g"]
+        fields += ["seed", "first_step", "capacity", "whole", "pieces", "squares", "p", "g"]
         fields += [f"state:{s}" for s in self.rule.state]
         fields += [f"parameter:{p}" for p in self.places]
         layout = Layout(
@@ -305,9 +309,10 @@ class TrainingPlanner:
         steps = (Slot("number", number=layout.whole[r][0]) for r in (x, dy))
         slots = (gradient, Slot("whole", x), Slot("whole", dy), *span, *steps)
         step, total = conv.ROW_BLOCK * per, aligned(math.prod(place.shape))
-        updated = self._update(place.offset, step, total)
         blocks = -(-place.shape[0] // conv.ROW_BLOCK)
-        return Items(blocks, ((kernel, slots), updated))
+        if self.rule.needs_norm:
+            return Items(blocks, ((kernel, slots),))
+        return Items(blocks, ((kernel, slots), self._update(place.offset, step, total)))
 
     def _piece_items(self) -> list[Items]:
         """Small gradients: summed over the pieces, then the update, in chunks."""
@@ -321,8 +326,35 @@ class TrainingPlanner:
             Slot("size", "pieces"),
             Slot("rest", number=total // self.target.width, step=_CHUNK // self.target.width),
         )
-        work = ((sum_pieces(self.target), slots), self._update(0, _CHUNK, total))
+        work: tuple[Work, ...] = ((sum_pieces(self.target), slots),)
+        if not self.rule.needs_norm:
+            work += (self._update(0, _CHUNK, total),)
         return [Items(-(-total // _CHUNK), work)]
+
+    def _norm_phases(self) -> list[list[Items]]:
+        """The squares of all gradients, the root of their sum, then the updates."""
+        squares: list[Items] = []
+        self.squares, end = 0, 0
+        width = self.target.width
+        for name in self.parts:
+            place = self.places[name]
+            whole, rest = divmod(math.prod(place.shape), _CHUNK)
+            end = max(end, place.offset + aligned(math.prod(place.shape)))
+            for count, floats in ((whole, _CHUNK), (int(rest > 0), rest)):
+                if count:
+                    start = place.offset + (whole * _CHUNK if floats == rest else 0)
+                    slots = (
+                        Slot("arena", "squares", self.squares, 1),
+                        Slot("arena", "g", start, _CHUNK),
+                        Slot("number", number=floats // width),
+                    )
+                    work = (square_sum(self.target, floats % width), slots)
+                    squares.append(Items(count, (work,)))
+                    self.squares += count
+        norm = Slot("hyper", number=self.rule.hyper.index(GRADIENT_NORM))
+        root = (root_of_sum(self.target, self.squares), (norm, Slot("arena", "squares")))
+        updates = Items(-(-end // _CHUNK), (self._update(0, _CHUNK, end),))
+        return [squares, [Items(1, (root,))], [updates]]
 
 
 def gradient_parts(graph: Graph, name: str) -> list[str]:

@@ -8,6 +8,7 @@ happens between reading and storing them is float64.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.errors import ModelError, suggest
 from striate.formula.norm import BatchNormTraining
 from striate.formula.operations import find_operation
-from striate.formula.update import UpdateRule, apply_numpy
+from striate.formula.update import GRADIENT_NORM, UpdateRule, apply_numpy
 from striate.graph.gradient import differentiate
 from striate.graph.graph import LEAVES, Graph, Node
 from striate.graph.losses import TrainingLoss, as_loss
@@ -155,11 +156,13 @@ class ReferenceTraining:
             f"{name}:{parameter}": np.zeros_like(array)
             for name in rule.state
             for parameter, array in self.parameters.items()
-            if parameter not in buffers(graph)
+            if name in rule.kept or parameter not in buffers(graph)
         }
         self._losses: list[Float32] = []
         self._correct: list[NDArray[np.bool_]] = []
+        self._gradient_norms: list[float] = []
         self.graph, self.gradients = differentiate(graph, self.criterion, list(self.parameters))
+        self._without_gradient = [name for name in self.parameters if name not in self.gradients]
         self.loss = self.graph.nodes[self.graph.outputs[-1]]
         self.target = self.graph.nodes[self.loss.inputs[1]]
         self._norms = [node for node in self.graph.pruned([self.loss.name]).steps if _is_norm(node)]
@@ -194,7 +197,7 @@ class ReferenceTraining:
         require_images("training", images, self.input.shape)
         require_targets(targets, len(images), self.target.shape)
         steps = require_course(order, len(images), batch_size, np.shape(hyper), self.rule)
-        self._losses, self._correct = [], []
+        self._losses, self._correct, self._gradient_norms = [], [], []
         done, reported = 0, time.monotonic()
         while done < steps and not (stop is not None and stop.is_set()):
             rows = order[done * batch_size : (done + 1) * batch_size]
@@ -215,6 +218,7 @@ class ReferenceTraining:
             len(self._losses),
             np.concatenate([np.zeros(0, np.float32), *self._losses]),
             np.concatenate([np.zeros(0, bool), *self._correct]),
+            np.array(self._gradient_norms, np.float32),
         )
 
     def gradient(
@@ -246,21 +250,39 @@ class ReferenceTraining:
         self, images: Any, targets: Any, hyper: Mapping[str, float], draw: Draw
     ) -> tuple[Float32, NDArray[np.bool_]]:
         found = self._values(images, targets, draw)
-        plain = self.criterion.plain
-        ratio = 1.0 if plain else self._ratio(np.asarray(targets))
-        for name, node in self.gradients.items():
-            slope = found[node] if plain else ratio * found[node]
-            state = {key: self.state[f"{key}:{name}"] for key in self.rule.state}
-            value, states = apply_numpy(self.rule, self.parameters[name], slope, state, hyper)
-            self.parameters[name][...] = value
-            for key, array in states.items():
-                state[key][...] = array
+        slopes = {name: found[node] for name, node in self.gradients.items()}
+        if not self.criterion.plain:
+            ratio = self._ratio(np.asarray(targets))
+            slopes = {name: ratio * slope for name, slope in slopes.items()}
+        if self.rule.needs_norm:
+            squares = sum(float(np.square(slope).sum()) for slope in slopes.values())
+            self._gradient_norms.append(math.sqrt(squares))
+            hyper = {**hyper, GRADIENT_NORM: self._gradient_norms[-1]}
+        for name, slope in slopes.items():
+            self._update(self.rule, name, slope, hyper)
         for norm in self._norms:
             self._keep_statistics(norm, found[norm.inputs[0]])
+        if self.rule.kept:
+            kept = self.rule.without_gradient()
+            for name in self._without_gradient:
+                self._update(kept, name, 0.0, hyper)
         loss = found[self.loss.name].astype(np.float32)
         if not self.classifies:
             return loss, np.zeros(loss.shape, bool)
         return loss, found[self.prediction.name].argmax(axis=1) == targets
+
+    def _update(
+        self, rule: UpdateRule, name: str, slope: ArrayLike, hyper: Mapping[str, float]
+    ) -> None:
+        state = {
+            key: self.state[f"{key}:{name}"] for key in rule.state if f"{key}:{name}" in self.state
+        }
+        array = self.parameters[name]
+        full = {key: state.get(key, np.zeros_like(array)) for key in rule.state}
+        value, states = apply_numpy(rule, array, np.broadcast_to(slope, array.shape), full, hyper)
+        array[...] = value
+        for key in state:
+            state[key][...] = states[key]
 
     def _keep_statistics(self, norm: Node, x: Array) -> None:
         """Move a batch norm's running statistics towards those of the batch."""

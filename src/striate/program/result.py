@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,11 @@ class TrainResult:
         losses: (samples done,) float32, the loss of each sample when its turn came.
         correct: (samples done,) bool, whether the largest logit was the right one; all False where
             the loss does not classify.
+        gradient_norms: (steps,) float32, `√Σ g²` over all gradients of each step, where the
+            optimiser's rule asks for it; else empty.
     """
 
     steps: int
     losses: NDArray[np.float32]
     correct: NDArray[np.bool_]
+    gradient_norms: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))

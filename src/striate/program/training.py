@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.codegen import spmd
-from striate.formula.update import UpdateRule
+from striate.formula.update import GRADIENT_NORM, UpdateRule
 from striate.graph.graph import Graph
 from striate.graph.losses import TrainingLoss
 from striate.program import threads
@@ -76,6 +76,7 @@ class TrainingProgram:
             for name, view in self._views(f"state:{s}").items()
         }
         self._course = (aligned_zeros(0), aligned_zeros(0), 1)
+        self._norms = aligned_zeros(0)
 
     def _views(self, arena: str) -> dict[str, Float32]:
         views = {}
@@ -106,7 +107,7 @@ class TrainingProgram:
         losses, correct, batch_size = self._course
         done = int(self.word(spmd.PROGRESS)[0])
         seen = min(done * batch_size, losses.size)
-        return TrainResult(done, losses[:seen], correct[:seen] > 0.5)
+        return TrainResult(done, losses[:seen], correct[:seen] > 0.5, self._norms[:done])
 
     def run(
         self,
@@ -128,6 +129,9 @@ class TrainingProgram:
         targets = self._targets(targets, len(images))
         hyper = np.ascontiguousarray(hyper, np.float32)
         steps = require_course(order, len(images), batch_size, hyper.shape, self.rule)
+        if self.rule.needs_norm:
+            hyper = hyper.copy()  # the program writes into it
+            self._norms = hyper[:, self.rule.hyper.index(GRADIENT_NORM)]
         losses = np.zeros(order.size + self._width, np.float32)
         correct = np.zeros(order.size + self._width, np.float32)
         self._course = (losses[: order.size], correct[: order.size], batch_size)
