@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from striate.nn import init
@@ -10,11 +13,10 @@ from striate.nn import init
 class Zeros:
     """A generator whose every number is 0."""
 
-    def uniform(self, *_: object) -> float:
-        return 0.0
+    def uniform(self, _low: float, _high: float, shape: Any = ()) -> Any:
+        return np.broadcast_to(0.0, shape)
 
-    def normal(self, *_: object) -> float:
-        return 0.0
+    normal = uniform
 
 
 @pytest.fixture

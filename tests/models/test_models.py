@@ -20,7 +20,7 @@ PARAMETERS = {  # as published with torchvision's weights
     "vgg13_bn": 133_053_736,
     "vgg16_bn": 138_365_992,
     "vgg19_bn": 143_678_248,
-    "googlenet": 6_624_904,
+    "googlenet": 13_004_888,  # with the auxiliary heads
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -28,21 +28,60 @@ PARAMETERS = {  # as published with torchvision's weights
     "resnet152": 60_192_808,
     "squeezenet1_0": 1_248_424,
     "squeezenet1_1": 1_235_496,
+    "resnext50_32x4d": 25_028_904,
+    "wide_resnet50_2": 68_883_240,
     "mobilenet_v2": 3_504_872,
+    "efficientnet_b0": 5_288_548,
+    "efficientnet_b1": 7_794_184,
+    "efficientnet_b2": 9_109_994,
+    "efficientnet_b3": 12_233_232,
+    "efficientnet_b4": 19_341_616,
+    "efficientnet_b5": 30_389_784,
+    "efficientnet_b6": 43_040_704,
+    "efficientnet_b7": 66_347_960,
+    "alexnet_2012": 60_965_224,
     "lenet5": 61_706,
+    "lenet5_1998": 60_000,
     "resnet20": 272_474,
     "resnet32": 466_906,
     "resnet56": 855_770,
     "cifar_vgg": 307_498,
     "unet": 31_030_658,
+    "fcn32s": 136_152_917,
+    "fcn16s": 134_815_994,
+    "fcn8s": 134_489_759,
 }
+BILLIONS = {  # of multiply-adds, as published with torchvision's weights
+    "alexnet": 0.714,
+    "vgg11": 7.609,
+    "vgg13": 11.308,
+    "vgg16": 15.470,
+    "vgg19": 19.632,
+    "vgg16_bn": 15.470,
+    "googlenet": 1.498,
+    "resnet18": 1.814,
+    "resnet34": 3.664,
+    "resnet50": 4.089,
+    "resnet101": 7.801,
+    "resnet152": 11.514,
+    "resnext50_32x4d": 4.230,
+    "wide_resnet50_2": 11.398,
+    "squeezenet1_0": 0.819,
+    "squeezenet1_1": 0.349,
+    "mobilenet_v2": 0.301,
+    "efficientnet_b0": 0.386,
+}
+DENSE = {"unet": (2, 256, 256)} | dict.fromkeys(("fcn32s", "fcn16s", "fcn8s"), (21, 500, 500))
 ENTRIES = {  # of torchvision's state dicts, counters of batch norm included
     "alexnet": 16,
     "vgg16": 32,
     "vgg16_bn": 97,
+    "googlenet": 364,
+    "efficientnet_b0": 360,
     "resnet18": 122,
     "resnet50": 320,
     "mobilenet_v2": 314,
+    "resnet152": 932,
     "squeezenet1_1": 52,
 }
 
@@ -67,8 +106,12 @@ def test_parameters_and_usual_shape(name):
     net = models.build(name)
     assert count(net) == PARAMETERS[name]
     shape = models.usual_input(name)
-    classes = 1000 if shape == (3, 224, 224) else 10
-    assert output_shape(net, shape) == ((2, 256, 256) if name == "unet" else (classes,))
+    graph = net.eval().to_graph(shape)
+    classes = 1000 if shape[-1] > 200 else 10
+    assert graph.nodes[graph.outputs[0]].shape == DENSE.get(name, (classes,))
+    if name in BILLIONS:
+        published = pytest.approx(BILLIONS[name] * 1e9, rel=0.01)
+        assert st.summary(graph).multiply_adds == published
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -121,6 +164,8 @@ def test_as_many_entries_as_torchvision(name):
                 "conv1.conv.weight": (64, 3, 7, 7),
                 "inception4e.branch3.1.conv.weight": (128, 32, 3, 3),
                 "inception5b.branch4.1.bn.running_var": (128,),
+                "aux1.fc1.weight": (1024, 2048),
+                "aux2.conv.conv.weight": (128, 528, 1, 1),
                 "fc.weight": (1000, 1024),
             },
         ),
@@ -130,6 +175,46 @@ def test_as_many_entries_as_torchvision(name):
                 "features.0.weight": (64, 3, 3, 3),
                 "features.12.expand3x3.weight": (256, 64, 3, 3),
                 "classifier.1.bias": (1000,),
+            },
+        ),
+        (
+            "resnext50_32x4d",
+            {"layer1.0.conv2.weight": (128, 4, 3, 3), "layer4.2.conv3.weight": (2048, 1024, 1, 1)},
+        ),
+        ("wide_resnet50_2", {"layer1.0.conv2.weight": (128, 128, 3, 3)}),
+        (
+            "squeezenet1_0",
+            {
+                "features.3.squeeze.weight": (16, 96, 1, 1),
+                "features.12.expand1x1.weight": (256, 64, 1, 1),
+            },
+        ),
+        (
+            "efficientnet_b0",
+            {
+                "features.0.0.weight": (32, 3, 3, 3),
+                "features.0.1.running_var": (32,),
+                "features.1.0.block.0.0.weight": (32, 1, 3, 3),
+                "features.1.0.block.1.fc1.weight": (8, 32, 1, 1),
+                "features.1.0.block.2.0.weight": (16, 32, 1, 1),
+                "features.2.0.block.0.0.weight": (96, 16, 1, 1),
+                "features.2.1.block.2.fc2.bias": (144,),
+                "features.7.0.block.3.1.num_batches_tracked": (),
+                "features.8.0.weight": (1280, 320, 1, 1),
+                "classifier.1.weight": (1000, 1280),
+            },
+        ),
+        (
+            "alexnet_2012",
+            {"features.4.weight": (256, 48, 5, 5), "classifier.0.weight": (4096, 9216)},
+        ),
+        (
+            "fcn8s",
+            {
+                "features.28.weight": (512, 512, 3, 3),
+                "fc6.weight": (4096, 512, 7, 7),
+                "score_pool3.weight": (21, 256, 1, 1),
+                "upscore.weight": (21, 21, 16, 16),
             },
         ),
         ("resnet20", {"layer3.0.downsample.0.weight": (64, 32, 1, 1), "fc.bias": (10,)}),
@@ -184,11 +269,11 @@ def test_googlenet_rounds_its_poolings_up():
 
 
 def test_auxiliary_heads():
-    net = models.GoogLeNet(aux_logits=True)
-    assert count(net) == 13_004_888
-    names = net.state_dict()
-    assert names["aux1.fc1.weight"].shape == (1024, 2048)
-    assert names["aux2.conv.conv.weight"].shape == (128, 528, 1, 1)
+    without = models.googlenet(aux_logits=False)
+    assert count(without) == 6_624_904
+    with pytest.raises(OptionError, match=r"^GoogLeNet.all_logits: expected auxiliary heads; got"):
+        without.all_logits(None)
+    net = models.GoogLeNet()
     assert output_shape(net, (3, 224, 224)) == (1000,)
 
     class Training(nn.Module):
@@ -199,7 +284,7 @@ def test_auxiliary_heads():
         def forward(self, x):
             return self.net.all_logits(x)
 
-    assert output_shape(Training(), (3, 224, 224)) == (3000,)
+    assert output_shape(Training(), (3, 224, 224)) == (1000, 3)
 
 
 def test_unet_as_published():
@@ -217,7 +302,7 @@ def test_what_is_not_there():
         models.build("resnet19")
     with pytest.raises(OptionError, match=r"unknown network 'vgg'"):
         models.usual_input("vgg")
-    with pytest.raises(OptionError, match=r"^VGG: expected layers 11, 13, 16 or 19; got"):
+    with pytest.raises(OptionError, match=r"^VGG: expected features as a module; got 12"):
         models.VGG(12)
     with pytest.raises(OptionError, match=r"^SqueezeNet: unknown version '2'"):
         models.SqueezeNet("2")
@@ -240,7 +325,7 @@ def test_residuals_are_added():
 
 def test_a_block_in_numbers():
     st.manual_seed(1)
-    block = models.squeezenet.Fire(3, 2)
+    block = models.squeezenet.Fire(3, 2, 8, 8)
     for k, parameter in enumerate(block.parameters()):
         parameter.data[...] = k - 2
     x = np.ones((1, 3, 2, 2), np.float32)

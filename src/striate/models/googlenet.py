@@ -1,16 +1,21 @@
-"""GoogLeNet: nine inception modules; 6,624,904 parameters, 13,004,888 with the auxiliary heads.
+"""GoogLeNet: nine inception modules; 13,004,888 parameters with its auxiliary heads.
 
-Names and sizes are torchvision's, so its checkpoints load: batch norm after every convolution,
-and a 3×3 convolution where the paper has 5×5. The auxiliary heads are off unless asked for.
+Names, sizes and arguments are torchvision's, so its checkpoints load by name: batch norm after
+every convolution, and a 3×3 convolution where the paper has 5×5. Other than there `forward` gives
+the main logits in training too; `all_logits` gives those of the heads beside them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from striate import nn
 from striate.errors import OptionError
+from striate.models.starts import constructor, truncated_normal
 from striate.nn import functional as F
+
+Make = Callable[..., nn.Module]
 
 
 class BasicConv2d(nn.Module):
@@ -19,21 +24,12 @@ class BasicConv2d(nn.Module):
     Args:
         in_channels: channels of x.
         out_channels: channels of the result.
-        kernel_size: pixels.
-        stride: pixels.
-        padding: zero pixels on each side.
+        options: what else `nn.Conv2d` takes.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, **options: Any) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, bias=False, **options)
         self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def forward(self, x: Any) -> Any:
@@ -46,23 +42,39 @@ class Inception(nn.Module):
 
     Args:
         in_channels: channels of x.
-        widths: channels of the 1×1 branch; of the second branch's 1×1 and 3×3; of the third's
-            1×1 and 3×3; of the 1×1 after the pooling.
-    Input: (n, in_channels, h, w). Output: (n, w₀ + w₂ + w₄ + w₅, h, w).
+        ch1x1: channels of the 1×1 branch.
+        ch3x3red, ch3x3: channels of the second branch's 1×1 and 3×3 convolution.
+        ch5x5red, ch5x5: of the third's, whose second convolution is of 3×3 too.
+        pool_proj: channels of the 1×1 convolution after the pooling.
+        conv_block: makes a convolution with what follows it.
+    Input: (n, in_channels, h, w). Output: (n, ch1x1 + ch3x3 + ch5x5 + pool_proj, h, w).
     """
 
-    def __init__(self, in_channels: int, widths: tuple[int, int, int, int, int, int]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        ch1x1: int,
+        ch3x3red: int,
+        ch3x3: int,
+        ch5x5red: int,
+        ch5x5: int,
+        pool_proj: int,
+        conv_block: Make | None = None,
+    ) -> None:
         super().__init__()
-        one, narrow2, wide2, narrow3, wide3, pooled = widths
-        self.branch1 = BasicConv2d(in_channels, one, 1)
+        conv = conv_block or BasicConv2d
+        self.branch1 = conv(in_channels, ch1x1, kernel_size=1)
         self.branch2 = nn.Sequential(
-            BasicConv2d(in_channels, narrow2, 1), BasicConv2d(narrow2, wide2, 3, padding=1)
+            conv(in_channels, ch3x3red, kernel_size=1),
+            conv(ch3x3red, ch3x3, kernel_size=3, padding=1),
         )
         self.branch3 = nn.Sequential(
-            BasicConv2d(in_channels, narrow3, 1), BasicConv2d(narrow3, wide3, 3, padding=1)
+            conv(in_channels, ch5x5red, kernel_size=1),
+            conv(ch5x5red, ch5x5, kernel_size=3, padding=1),
         )
         self.branch4 = nn.Sequential(
-            nn.MaxPool2d(3, stride=1, padding=1), BasicConv2d(in_channels, pooled, 1)
+            nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True),
+            conv(in_channels, pool_proj, kernel_size=1),
         )
 
     def forward(self, x: Any) -> Any:
@@ -76,16 +88,23 @@ class InceptionAux(nn.Module):
     Args:
         in_channels: channels of the middle layer.
         num_classes: outputs, one logit a class.
+        conv_block: makes a convolution with what follows it.
         dropout: the share that the last layer drops of its inputs.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, dropout: float = 0.7) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        conv_block: Make | None = None,
+        dropout: float = 0.7,
+    ) -> None:
         super().__init__()
         self.avgpool = nn.AdaptiveAvgPool2d((4, 4))
-        self.conv = BasicConv2d(in_channels, 128, 1)
+        self.conv = (conv_block or BasicConv2d)(in_channels, 128, kernel_size=1)
         self.fc1 = nn.Linear(2048, 1024)
-        self.dropout = nn.Dropout(dropout)
         self.fc2 = nn.Linear(1024, num_classes)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Any) -> Any:
         """Logits (n, num_classes) of a middle layer's output x."""
@@ -93,15 +112,39 @@ class InceptionAux(nn.Module):
         return self.fc2(self.dropout(F.relu(self.fc1(x))))
 
 
+# The stages' modules: input channels, then the arguments of `Inception` after them.
+MODULES = {
+    "3a": (192, 64, 96, 128, 16, 32, 32),
+    "3b": (256, 128, 128, 192, 32, 96, 64),
+    "4a": (480, 192, 96, 208, 16, 48, 64),
+    "4b": (512, 160, 112, 224, 24, 64, 64),
+    "4c": (512, 128, 128, 256, 24, 64, 64),
+    "4d": (512, 112, 144, 288, 32, 64, 64),
+    "4e": (528, 256, 160, 320, 32, 128, 128),
+    "5a": (832, 256, 160, 320, 32, 128, 128),
+    "5b": (832, 384, 192, 384, 48, 128, 128),
+}
+# What the weights that torchvision publishes expect of a channel, from one with ImageNet's mean
+# and deviation taken off: x·scale + shift.
+_RESCALED = tuple(
+    (deviation / 0.5, (mean - 0.5) / 0.5)
+    for mean, deviation in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+)
+
+
 class GoogLeNet(nn.Module):
     """GoogLeNet.
 
     Args:
         num_classes: outputs, one logit a class.
-        in_channels: channels of the images.
         aux_logits: whether there are auxiliary heads; `forward` gives the main logits all the
             same, `all_logits` those of the heads too.
+        transform_input: whether images normalised as ImageNet's are brought to [−1, 1] first.
+        init_weights: whether weights are drawn from N(0, 0.01²), as by default.
+        blocks: classes in the place of `BasicConv2d`, `Inception` and `InceptionAux`.
         dropout: the share that the last layer drops of its inputs.
+        dropout_aux: the share that the heads' last layers drop of theirs.
+        in_channels: channels of the images.
     Input: (n, in_channels, h, w) of any size; (224, 224) is usual. Output: logits
         (n, num_classes).
     Source: Szegedy et al., Going Deeper with Convolutions, arXiv:1409.4842.
@@ -110,35 +153,40 @@ class GoogLeNet(nn.Module):
     def __init__(
         self,
         num_classes: int = 1000,
-        in_channels: int = 3,
-        aux_logits: bool = False,
+        aux_logits: bool = True,
+        transform_input: bool = False,
+        init_weights: bool | None = None,
+        blocks: Sequence[Make] | None = None,
         dropout: float = 0.2,
+        dropout_aux: float = 0.7,
+        *,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.conv1 = BasicConv2d(in_channels, 64, 7, stride=2, padding=3)
+        conv, inception, head = blocks or (BasicConv2d, Inception, InceptionAux)
+        self.aux_logits, self.transform_input = bool(aux_logits), bool(transform_input)
+        self.conv1 = conv(in_channels, 64, kernel_size=7, stride=2, padding=3)
         self.maxpool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)  # (n, 64, 56, 56) of 224
-        self.conv2 = BasicConv2d(64, 64, 1)
-        self.conv3 = BasicConv2d(64, 192, 3, padding=1)
+        self.conv2 = conv(64, 64, kernel_size=1)
+        self.conv3 = conv(64, 192, kernel_size=3, padding=1)
         self.maxpool2 = nn.MaxPool2d(3, stride=2, ceil_mode=True)  # (n, 192, 28, 28)
-        self.inception3a = Inception(192, (64, 96, 128, 16, 32, 32))
-        self.inception3b = Inception(256, (128, 128, 192, 32, 96, 64))
+        for name, sizes in MODULES.items():
+            self.add_module(f"inception{name}", inception(*sizes))
         self.maxpool3 = nn.MaxPool2d(3, stride=2, ceil_mode=True)  # (n, 480, 14, 14)
-        self.inception4a = Inception(480, (192, 96, 208, 16, 48, 64))
-        self.inception4b = Inception(512, (160, 112, 224, 24, 64, 64))
-        self.inception4c = Inception(512, (128, 128, 256, 24, 64, 64))
-        self.inception4d = Inception(512, (112, 144, 288, 32, 64, 64))
-        self.inception4e = Inception(528, (256, 160, 320, 32, 128, 128))
         self.maxpool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True)  # (n, 832, 7, 7)
-        self.inception5a = Inception(832, (256, 160, 320, 32, 128, 128))
-        self.inception5b = Inception(832, (384, 192, 384, 48, 128, 128))
-        self.aux1 = InceptionAux(512, num_classes) if aux_logits else None
-        self.aux2 = InceptionAux(528, num_classes) if aux_logits else None
+        self.aux1 = head(512, num_classes, dropout=dropout_aux) if aux_logits else None
+        self.aux2 = head(528, num_classes, dropout=dropout_aux) if aux_logits else None
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(1024, num_classes)
+        if init_weights is None or init_weights:
+            truncated_normal(self, 0.01)
 
     def _stages(self, x: Any) -> tuple[Any, Any, Any]:
         """The outputs of inception 4a, 4d and 5b: what the three heads read."""
+        if self.transform_input:
+            parts = [x[:, k : k + 1] * a + b for k, (a, b) in enumerate(_RESCALED)]
+            x = F.cat(parts, dim=1)
         x = self.maxpool1(self.conv1(x))
         x = self.maxpool2(self.conv3(self.conv2(x)))
         x = self.maxpool3(self.inception3b(self.inception3a(x)))
@@ -155,9 +203,10 @@ class GoogLeNet(nn.Module):
         return self._main(self._stages(x)[2])
 
     def all_logits(self, x: Any) -> Any:
-        """The logits of the main head, of `aux2` and of `aux1`, joined: (n, 3·num_classes).
+        """The logits of the main head, of `aux2` and of `aux1`: (n, num_classes, 3).
 
-        For the forward of a network that trains with the heads.
+        For the forward of a network that trains with the heads: cross-entropy takes the three as
+        places, each with the image's label.
 
         Raises:
             OptionError: the network was built without them.
@@ -168,7 +217,12 @@ class GoogLeNet(nn.Module):
                 "Build the network with aux_logits=True."
             )
         first, second, last = self._stages(x)
-        return F.cat((self._main(last), self.aux2(second), self.aux1(first)), dim=1)
+        return F.stack((self._main(last), self.aux2(second), self.aux1(first)), dim=2)
 
 
-googlenet = GoogLeNet
+googlenet = constructor(
+    "googlenet",
+    "GoogLeNet; aux_logits=False leaves out its auxiliary heads.",
+    GoogLeNet,
+    without=("aux1.", "aux2."),
+)

@@ -1,14 +1,17 @@
 """MobileNet-v2: inverted residual blocks with depthwise convolutions; 3,504,872 parameters.
 
-Names and sizes are torchvision's, so its checkpoints load.
+Names and arguments are torchvision's, so its checkpoints load by name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from striate import nn
-from striate.models.starts import kaiming_fan_out, normal_linear
+from striate.errors import OptionError
+from striate.models.blocks import Conv2dNormActivation, Layer, whole_eights
+from striate.models.starts import constructor, kaiming_fan_out, normal_linear
 from striate.nn import functional as F
 
 # Expansion, output channels, blocks and stride of the first block of each stage.
@@ -23,69 +26,38 @@ STAGES = (
 )
 
 
-def whole_eights(channels: float) -> int:
-    """The multiple of 8 nearest to a number of channels, not less than 0.9 of it.
-
-    >>> whole_eights(24.0), whole_eights(18.0), whole_eights(3.0)
-    (24, 24, 8)
-    """
-    nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * channels else nearest
-
-
-class ConvNormActivation(nn.Sequential):
-    """A convolution without bias that keeps the size at stride 1, batch norm, ReLU6.
-
-    Args:
-        in_channels: channels of the images.
-        out_channels: channels of the result.
-        kernel_size: pixels, odd.
-        stride: pixels.
-        groups: independent groups of channels.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        stride: int = 1,
-        groups: int = 1,
-    ) -> None:
-        padding = (kernel_size - 1) // 2
-        super().__init__(
-            nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False
-            ),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU6(),
-        )
-
-
 class InvertedResidual(nn.Module):
     """1×1 to more channels, depthwise 3×3, 1×1 back to few; x is added where shapes agree.
 
     Args:
-        in_channels: channels of x.
-        out_channels: channels of the result.
-        stride: of the depthwise convolution.
-        expansion: how many times as many channels the depthwise convolution has as x.
-    Input: (n, in_channels, h, w). Output: (n, out_channels, h/stride, w/stride).
+        inp: channels of x.
+        oup: channels of the result.
+        stride: of the depthwise convolution, 1 or 2.
+        expand_ratio: how many times as many channels the depthwise convolution has as x.
+        norm_layer: makes the normalisation of a number of channels; batch norm by default.
+    Input: (n, inp, h, w). Output: (n, oup, h/stride, w/stride).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, inp: int, oup: int, stride: int, expand_ratio: int, norm_layer: Layer | None = None
+    ) -> None:
         super().__init__()
-        wide = in_channels * expansion
+        if stride not in (1, 2):
+            raise OptionError(f"InvertedResidual: expected stride 1 or 2; got stride={stride!r}.")
+        norm, wide = norm_layer or nn.BatchNorm2d, round(inp * expand_ratio)
+        parts: dict[str, Any] = {"norm_layer": norm, "activation_layer": nn.ReLU6}
         layers: list[nn.Module] = []
-        if expansion != 1:
-            layers.append(ConvNormActivation(in_channels, wide, 1))
+        if expand_ratio != 1:
+            layers.append(Conv2dNormActivation(inp, wide, 1, **parts))
         layers += [
-            ConvNormActivation(wide, wide, 3, stride, groups=wide),
-            nn.Conv2d(wide, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
+            Conv2dNormActivation(wide, wide, 3, stride, groups=wide, **parts),
+            nn.Conv2d(wide, oup, 1, bias=False),
+            norm(oup),
         ]
+        self.stride = stride
+        self.use_res_connect = stride == 1 and inp == oup
         self.conv = nn.Sequential(*layers)
-        self.use_res_connect = stride == 1 and in_channels == out_channels
+        self.out_channels = oup
 
     def forward(self, x: Any) -> Any:
         """The block's output for x."""
@@ -97,11 +69,17 @@ class MobileNetV2(nn.Module):
 
     Args:
         num_classes: outputs, one logit a class.
-        in_channels: channels of the images.
         width_mult: factor of every number of channels; the results are multiples of 8.
+        inverted_residual_setting: expansion, channels, blocks and stride of each stage.
+        round_nearest: what the numbers of channels are multiples of.
+        block: what is made in the place of `InvertedResidual`.
+        norm_layer: makes the normalisation of a number of channels; batch norm by default.
         dropout: the share that the last layer drops of its inputs.
+        in_channels: channels of the images.
     Input: (n, in_channels, h, w) of any size; (224, 224) is usual. Output: logits
         (n, num_classes).
+    Raises:
+        OptionError: `inverted_residual_setting` is not of rows of four.
     Source: Sandler, Howard, Zhu, Zhmoginov, Chen, MobileNetV2: Inverted Residuals and Linear
         Bottlenecks, arXiv:1801.04381.
     """
@@ -109,21 +87,35 @@ class MobileNetV2(nn.Module):
     def __init__(
         self,
         num_classes: int = 1000,
-        in_channels: int = 3,
         width_mult: float = 1.0,
+        inverted_residual_setting: Sequence[Sequence[int]] | None = None,
+        round_nearest: int = 8,
+        block: Layer | None = None,
+        norm_layer: Layer | None = None,
         dropout: float = 0.2,
+        *,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
-        channels = whole_eights(32 * width_mult)
-        layers: list[nn.Module] = [ConvNormActivation(in_channels, channels, stride=2)]
-        for expansion, width, blocks, first in STAGES:
-            out_channels = whole_eights(width * width_mult)
-            for block in range(blocks):
-                stride = first if block == 0 else 1
-                layers.append(InvertedResidual(channels, out_channels, stride, expansion))
+        stages = STAGES if inverted_residual_setting is None else inverted_residual_setting
+        if not stages or any(len(stage) != 4 for stage in stages):
+            raise OptionError(
+                "MobileNetV2: expected inverted_residual_setting as rows of expansion, channels, "
+                f"blocks, stride; got {inverted_residual_setting!r}."
+            )
+        block, norm = block or InvertedResidual, norm_layer or nn.BatchNorm2d
+        parts: dict[str, Any] = {"norm_layer": norm, "activation_layer": nn.ReLU6}
+        channels = whole_eights(32 * width_mult, round_nearest)
+        last = whole_eights(1280 * max(1.0, width_mult), round_nearest)
+        layers: list[nn.Module] = [Conv2dNormActivation(in_channels, channels, stride=2, **parts)]
+        for expansion, width, blocks, first in stages:
+            out_channels = whole_eights(width * width_mult, round_nearest)
+            for place in range(blocks):
+                stride = first if place == 0 else 1
+                layers.append(block(channels, out_channels, stride, expansion, norm_layer=norm))
                 channels = out_channels
-        last = whole_eights(1280 * max(1.0, width_mult))
-        layers.append(ConvNormActivation(channels, last, 1))
+        layers.append(Conv2dNormActivation(channels, last, 1, **parts))
+        self.last_channel = last
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, num_classes))
@@ -136,4 +128,4 @@ class MobileNetV2(nn.Module):
         return self.classifier(F.flatten(x, 1))
 
 
-mobilenet_v2 = MobileNetV2
+mobilenet_v2 = constructor("mobilenet_v2", "MobileNet-v2.", MobileNetV2)

@@ -5,11 +5,11 @@ Names and sizes are torchvision's, so its checkpoints load.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from striate import nn
 from striate.errors import OptionError, suggest
+from striate.models.starts import constructor
 from striate.nn import functional as F
 from striate.nn import init
 
@@ -26,18 +26,23 @@ class Fire(nn.Module):
     """1×1 to few channels, then 1×1 and 3×3 side by side, joined along the channels.
 
     Args:
-        in_channels: channels of x.
-        squeezed: channels of the first convolution; the result has eight times as many.
-    Input: (n, in_channels, h, w). Output: (n, 8·squeezed, h, w).
+        inplanes: channels of x.
+        squeeze_planes: channels of the first convolution.
+        expand1x1_planes: channels of the 1×1 half.
+        expand3x3_planes: channels of the 3×3 half.
+    Input: (n, inplanes, h, w). Output: (n, expand1x1_planes + expand3x3_planes, h, w).
     """
 
-    def __init__(self, in_channels: int, squeezed: int) -> None:
+    def __init__(
+        self, inplanes: int, squeeze_planes: int, expand1x1_planes: int, expand3x3_planes: int
+    ) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(in_channels, squeezed, 1)
+        self.inplanes = inplanes
+        self.squeeze = nn.Conv2d(inplanes, squeeze_planes, 1)
         self.squeeze_activation = nn.ReLU()
-        self.expand1x1 = nn.Conv2d(squeezed, 4 * squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeeze_planes, expand1x1_planes, 1)
         self.expand1x1_activation = nn.ReLU()
-        self.expand3x3 = nn.Conv2d(squeezed, 4 * squeezed, 3, padding=1)
+        self.expand3x3 = nn.Conv2d(squeeze_planes, expand3x3_planes, 3, padding=1)
         self.expand3x3_activation = nn.ReLU()
 
     def forward(self, x: Any) -> Any:
@@ -55,8 +60,8 @@ class SqueezeNet(nn.Module):
         version: "1_0" (1,248,424 parameters) or "1_1" (1,235,496, and 2.4 times fewer
             multiply-adds).
         num_classes: outputs, one logit a class.
-        in_channels: channels of the images.
         dropout: the share that the last convolution drops of its inputs.
+        in_channels: channels of the images.
     Input: (n, in_channels, h, w), h and w from 21; (224, 224) is usual. Output: logits
         (n, num_classes).
     Source: Iandola et al., SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and
@@ -65,10 +70,11 @@ class SqueezeNet(nn.Module):
 
     def __init__(
         self,
-        version: str = "1_1",
+        version: str = "1_0",
         num_classes: int = 1000,
-        in_channels: int = 3,
         dropout: float = 0.5,
+        *,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         if version not in VERSIONS:
@@ -81,7 +87,7 @@ class SqueezeNet(nn.Module):
             if squeezed == POOL:
                 layers.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
             else:
-                layers.append(Fire(channels, squeezed))
+                layers.append(Fire(channels, squeezed, 4 * squeezed, 4 * squeezed))
                 channels = 8 * squeezed
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
@@ -108,5 +114,11 @@ class SqueezeNet(nn.Module):
         return F.flatten(self.classifier(self.features(x)), 1)
 
 
-squeezenet1_0 = partial(SqueezeNet, "1_0")
-squeezenet1_1 = partial(SqueezeNet, "1_1")
+def _squeezenet(version: str) -> Any:
+    def make(**options: Any) -> SqueezeNet:
+        return SqueezeNet(version, **options)
+
+    return constructor(f"squeezenet{version}", f"SqueezeNet {version.replace('_', '.')}.", make)
+
+
+squeezenet1_0, squeezenet1_1 = map(_squeezenet, ("1_0", "1_1"))
