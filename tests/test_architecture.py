@@ -18,6 +18,7 @@ SOURCE = ROOT / "src" / "striate"
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"sklearn"},
     {"plot"},
     {"models"},
     {"train"},

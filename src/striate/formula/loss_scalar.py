@@ -139,10 +139,16 @@ class WeightedScalarLoss(ScalarLoss):
         return None  # the weights of a place lie apart from its target
 
     def target(self, place: tuple[Index, ...]) -> Expr:
-        return Tensor("t")[(place[0], Index(), *place[1:])]
+        return _half(place, 0)
 
     def weighed(self, loss: Expr, place: tuple[Index, ...]) -> Expr:
-        return Tensor("t")[(place[0], Index(const=1), *place[1:])] * loss
+        return _half(place, 1) * loss
+
+
+def _half(place: tuple[Index, ...], which: int) -> Read:
+    """The target or the weight of a place."""
+    at = (place[0], Index(const=which), *place[1:])
+    return Tensor("t")[at]
 
 
 def _constants(attributes: Attributes) -> dict[str, Array]:
