@@ -22,6 +22,8 @@ from striate.version import __version__
 if TYPE_CHECKING:
     from striate import data, errors, filters, formats, inspect, models, nn, optim, plot
     from striate.formats.model_file import load, save
+    from striate.formats.torch_file import load_torch
+    from striate.formats.torch_write import save_torch
     from striate.graph.graph import Graph
     from striate.inspect.explain import explain
     from striate.inspect.summary import summary
@@ -48,19 +50,24 @@ __all__ = [
     "inspect",
     "jacobian",
     "load",
+    "load_torch",
     "manual_seed",
     "models",
     "nn",
     "optim",
     "plot",
     "save",
+    "save_torch",
     "scalar",
     "set_num_threads",
     "summary",
     "vjp",
 ]
 
-_MODULES = ("data", "errors", "filters", "formats", "inspect", "models", "nn", "optim", "plot")
+_MODULES = (
+    *("data", "errors", "filters", "formats", "fx", "inspect", "jit", "models", "nn", "optim"),
+    *("plot", "utils"),
+)
 _HOMES = {
     "Graph": "striate.graph.graph",
     "check_gradient": "striate.nn.gradient_check",
@@ -71,8 +78,10 @@ _HOMES = {
     "gradient": "striate.nn.gradients",
     "jacobian": "striate.nn.gradients",
     "load": "striate.formats.model_file",
+    "load_torch": "striate.formats.torch_file",
     "manual_seed": "striate.settings",
     "save": "striate.formats.model_file",
+    "save_torch": "striate.formats.torch_write",
     "scalar": "striate.nn",
     "set_num_threads": "striate.settings",
     "summary": "striate.inspect.summary",
@@ -83,9 +92,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"striate.{name}")
-    if name not in _HOMES:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name.startswith("__"):
         raise AttributeError(f"module 'striate' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    else:  # the functions of `torch` itself, for `import striate as torch`
+        value = import_module("striate.torch_names").find(name)
     globals()[name] = value
     return value
 

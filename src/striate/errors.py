@@ -8,6 +8,7 @@
     ├── FileError       a file that cannot be read or written
     │   └── ModelError  a model file that is none, is damaged, or does not fit
     ├── ImageError      a picture that cannot be used
+    ├── AbsentError     a name of torch's that is not here (also an AttributeError)
     └── CompileError    code generation or linking failed
 
 A message is one sentence: `where: expected …; got name=value. What to do.`
@@ -56,6 +57,10 @@ class ModelError(FileError):
 
 class ImageError(StriateError):
     """A picture that cannot be used."""
+
+
+class AbsentError(StriateError, AttributeError):
+    """A name of torch's that is not here; the message says what to do instead."""
 
 
 class CompileError(StriateError):

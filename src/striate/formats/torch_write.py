@@ -61,7 +61,7 @@ def save_torch(weights: Module | Mapping[str, Any], path: StrPath) -> None:
             _add(archive, file, "data.pkl", content)
             _add(archive, file, "byteorder", b"little")
             for identity, key in keys.items():
-                _add(archive, file, f"data/{key}", memoryview(arrays[identity].reshape(-1)))
+                _add(archive, file, f"data/{key}", arrays[identity].reshape(-1).view(np.uint8).data)
             _add(archive, file, "version", b"3\n")
 
     write_atomically(path, write)
@@ -80,16 +80,15 @@ def _storable(name: Any, value: Any) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype=little).reshape(array.shape)
 
 
-def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, content: Any) -> None:
+def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, content: bytes | memoryview) -> None:
     """An entry whose bytes begin at a multiple of 64, as torch's do, dated the first day of zip."""
     info = zipfile.ZipInfo(f"{_ROOT}/{name}")
-    view = memoryview(content).cast("B") if memoryview(content).nbytes else memoryview(b"")
-    info.file_size = view.nbytes  # so that the module knows whether it needs a long header
+    info.file_size = len(content)  # so that the module knows whether it needs a long header
     start = file.tell() + _LOCAL_HEADER + len(info.filename) + _FIELD
     gap = -start % _ALIGNMENT
     info.extra = b"FB" + gap.to_bytes(2, "little") + b"Z" * gap
-    with archive.open(info, "w", force_zip64=view.nbytes >= 1 << 31) as entry:
-        entry.write(view)
+    with archive.open(info, "w", force_zip64=len(content) >= 1 << 31) as entry:
+        entry.write(content)
 
 
 # ---- the pickle --------------------------------------------------------------------------------

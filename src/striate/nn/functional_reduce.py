@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from striate.errors import OptionError, ShapeError
 from striate.formula.expression import Expr, Var, evaluate, sqrt, where
 from striate.formula.reduce import p_norm, reduce_attributes
 from striate.nn.apply import T
+from striate.nn.functional_arithmetic import maximum, minimum
 from striate.nn.functional_shape import axis_of, flatten, sample_axes
-from striate.nn.parameter import Array, as_float32
+from striate.nn.parameter import Array, Parameter, as_float32
 from striate.nn.symbol import SymbolicTensor
 from striate.nn.trace import find_tracer
 from striate.nn.untraceable import untraceable
@@ -237,18 +238,61 @@ def argmax(input: Array, dim: int | None = None, keepdim: bool = False) -> Any:
     return np.argmax(x, axis, keepdims=bool(keepdim))
 
 
-def max_(*_: Any, **__: Any) -> NoReturn:
-    """Says what to write instead of torch's `max`, which gives values and their places."""
-    _no_extreme("max")
+class Extreme(NamedTuple):
+    """What `max` and `min` along an axis give; while a network is traced, `indices` say no."""
+
+    values: Any
+    indices: Any
 
 
-def min_(*_: Any, **__: Any) -> NoReturn:
-    """Says what to write instead of torch's `min`, which gives values and their places."""
-    _no_extreme("min")
+class _NoIndices:
+    """Where the extremes of a traced tensor are: nothing that can be computed with."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise untraceable(
+            f"{self._name} gives values and their places, and places have no gradient",
+            f"Write F.a{self._name}(x, dim) for the values, or F.{self._name}imum(x, y) of two "
+            "tensors.",
+        )
+
+    __add__ = __radd__ = __sub__ = __mul__ = __getitem__ = __array__ = __len__ = _refuse
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._refuse()
 
 
-def _no_extreme(name: str) -> NoReturn:
-    raise untraceable(
-        f"{name} gives values and their places, and places have no gradient",
-        f"Write F.a{name}(x, dim) for the values, or F.{name}imum(x, y) of two tensors.",
-    )
+def max_(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """The largest number; along an axis (values, indices); of two tensors element by element.
+
+    Called `max` in `striate.nn.functional`. In a network only the values can be used.
+
+    >>> max_(np.array([[1.0, 3.0, 2.0]]), 1)
+    Extreme(values=array([3.], dtype=float32), indices=array([1]))
+    """
+    return _extreme("max", (amax, np.argmax), input, dim, keepdim)
+
+
+def min_(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """The smallest number; along an axis (values, indices); of two tensors element by element.
+
+    Called `min` in `striate.nn.functional`. In a network only the values can be used.
+    """
+    return _extreme("min", (amin, np.argmin), input, dim, keepdim)
+
+
+def _extreme(name: str, how: Any, input: Any, dim: Any, keepdim: bool) -> Any:
+    fold, place = how
+    if isinstance(dim, (np.ndarray, Parameter, SymbolicTensor)):
+        return (maximum if name == "max" else minimum)(input, dim)
+    values = fold(input, dim, keepdim)
+    if dim is None:
+        return values
+    if find_tracer(input) is not None:
+        return Extreme(values, _NoIndices(name))
+    x = as_float32(input, name)
+    return Extreme(values, place(x, axis_of(dim, x.ndim, name), keepdims=bool(keepdim)))

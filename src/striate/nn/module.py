@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from striate.errors import ModelError, OptionError, ShapeError, suggest
+from striate.errors import AbsentError, ModelError, OptionError, ShapeError, suggest
 from striate.graph.graph import Graph, Shape
 from striate.nn.execution import Inference, Plan, as_batch
 from striate.nn.parameter import Array, Float32, Parameter, as_float32
@@ -28,6 +28,19 @@ from striate.nn.trace import BATCH_COUNT, find_tracer, sample_shapes_of, trace
 M = TypeVar("M", bound="Module")
 _MOST_PLANS = 16
 _HELD = ("_parameters", "_modules", "_buffers")
+_HOOK = "striate.program.build_inference(net.to_graph(shape)).values gives what each layer gives."
+_ABSENT = {
+    "backward": "striate.fit trains a network, and striate.gradient differentiates any function.",
+    "bfloat16": "networks compute in float32: leave it out.",
+    "cuda": "networks run on the CPU: leave it out.",
+    "double": "networks compute in float32; STRIATE_BACKEND=reference computes in float64.",
+    "half": "networks compute in float32: leave it out.",
+    "mps": "networks run on the CPU: leave it out.",
+    "register_forward_hook": _HOOK,
+    "register_full_backward_hook": "striate.gradient differentiates any function.",
+    "zero_grad": "no gradients are kept between steps: striate.fit(net, data) does the loop.",
+}
+_WHERE_IT_IS = ("cpu", "channels_last", "contiguous_format")
 _changes = itertools.count(1)
 
 
@@ -126,6 +139,8 @@ class Module:
             registered = self.__dict__.get(held, {})
             if name in registered:
                 return registered[name]
+        if name in _ABSENT:
+            raise AbsentError(f"{type(self).__name__}: expected no .{name}; {_ABSENT[name]}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
@@ -376,6 +391,28 @@ class Module:
         Dropout is the identity; batch norm takes the running statistics.
         """
         return self.train(False)
+
+    def to(self: M, *args: Any, **options: Any) -> M:
+        """Itself: a network is float32 and on the CPU; anything else is refused."""
+        for value in (*args, *options.values()):
+            if str(value) not in _WHERE_IT_IS and value not in (np.float32, False, True, None):
+                raise OptionError(
+                    f"{type(self).__name__}.to: expected 'cpu' or float32, which a network always "
+                    f"is; got {value!r}. Leave the call out."
+                )
+        return self
+
+    cpu = float = to
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Itself: every parameter of a network is trained."""
+        if not requires_grad:
+            raise OptionError(
+                f"{type(self).__name__}.requires_grad_: expected True, since all of a network is "
+                "trained; got False. Run the frozen layers as a network of their own, and train "
+                "on what they give."
+            )
+        return self
 
     # ---- calling -----------------------------------------------------------------------------
 

@@ -304,9 +304,15 @@ class SymbolicTensor:
             )
         return int(dim) % self.ndim
 
-    def contiguous(self) -> SymbolicTensor:
+    def contiguous(self, memory_format: Any = None) -> SymbolicTensor:
         """Itself: a traced tensor has no layout."""
         return self
+
+    def to(self, *args: Any, **options: Any) -> SymbolicTensor:
+        """Itself: every tensor is float32 and on the CPU."""
+        return self
+
+    cpu = type_as = to
 
     def clone(self) -> SymbolicTensor:
         """A tensor of the same values."""
@@ -404,9 +410,22 @@ class SymbolicTensor:
             "Use striate.nn.functional, or F.scalar(lambda x: scalar.exp(x), x).",
         )
 
+    def _in_place(self, name: str) -> Callable[..., SymbolicTensor]:
+        """torch's `x.add_(y)`: the name x then stands for the result."""
+
+        def change(*args: Any, **keywords: Any) -> SymbolicTensor:
+            self._rebind(getattr(self, name)(*args, **keywords))
+            return self
+
+        return change
+
     def __getattr__(self, name: str) -> Any:
         if name in METHODS:
             return partial(_function(name), self)
+        if name.endswith("_") and name[:-1] in IN_PLACE:
+            return self._in_place(name[:-1])
+        if name in ABSENT:
+            raise no_attribute(f"a traced tensor has no attribute {name!r}", ABSENT[name])
         if name.startswith("__"):
             raise AttributeError(name)
         own = [k for k in dir(type(self)) if not k.startswith("_") and k not in _REFUSING]
@@ -417,18 +436,36 @@ class SymbolicTensor:
         raise no_attribute(f"a traced tensor has no attribute {name!r}", instead)
 
 
-# Functions of `striate.nn.functional` that are methods of a traced tensor too.
+# Functions of `striate.nn.functional` that are methods of a traced tensor too,
 METHODS = (
-    *("amax", "amin", "bmm", "chunk", "cumsum", "expand", "flip", "logsumexp", "matmul", "max"),
-    *("maximum", "mean", "min", "minimum", "norm", "prod", "repeat", "roll", "split", "squeeze"),
-    *("std", "sum", "tile", "unflatten", "unsqueeze", "var"),
+    *("amax", "amin", "bmm", "chunk", "cumsum", "expand", "flip", "log_softmax", "logsumexp"),
+    *("matmul", "max", "maximum", "mean", "min", "minimum", "norm", "prod", "repeat", "roll"),
+    *("split", "squeeze", "std", "sum", "tile", "unflatten", "unsqueeze", "var"),
+    # and those of `striate.nn.tensor_functions`.
+    *("ceil", "clamp", "cos", "erf", "expand_as", "floor", "movedim", "reciprocal", "rsqrt"),
+    *("sign", "sin", "square", "swapaxes", "view_as"),
 )
+IN_PLACE = (
+    *("abs", "add", "clamp", "div", "exp", "log", "mul", "neg", "pow", "relu", "sigmoid", "sqrt"),
+    *("square", "sub", "squeeze", "tanh", "unsqueeze"),
+)
+ABSENT = {
+    "cuda": "Networks run on the CPU: leave .cuda() out.",
+    "backward": "striate.fit trains; striate.gradient gives the gradient of any function.",
+    "detach": "Gradients flow through all of a network; make what gets none a network of its own.",
+    "data": "Compute with the tensor itself.",
+    "numpy": "Values are in what the network gives when it is called on an array.",
+    "masked_fill": "Write F.scalar(lambda x, m: scalar.where(m > 0, 0, x), x, mask).",
+    "numel": "The batch size is not known; x[0] of x.shape stands for it.",
+    "half": "Networks compute in float32.",
+    "double": "Networks compute in float32; backend='reference' computes in float64.",
+}
 
 
 def _function(name: str) -> Callable[..., Any]:
-    from striate.nn import functional  # late: it is made of functions of this class
+    from striate.nn import functional, tensor_functions  # late: made of functions of this class
 
-    found: Callable[..., Any] = getattr(functional, name)
+    found: Callable[..., Any] = getattr(functional, name, None) or getattr(tensor_functions, name)
     return found
 
 

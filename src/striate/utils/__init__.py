@@ -1,0 +1,5 @@
+"""`torch.utils`, as far as sources of networks import it."""
+
+from striate.utils import checkpoint, data
+
+__all__ = ["checkpoint", "data"]
