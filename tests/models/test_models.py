@@ -40,6 +40,7 @@ PARAMETERS = {  # as published with torchvision's weights
     "efficientnet_b6": 43_040_704,
     "efficientnet_b7": 66_347_960,
     "alexnet_2012": 60_965_224,
+    "small_stack": 44_950,
     "lenet5": 61_706,
     "lenet5_1998": 60_000,
     "resnet20": 272_474,

@@ -28,6 +28,7 @@ from striate.models.googlenet import GoogLeNet, googlenet
 from striate.models.lenet import LeNet5, lenet5
 from striate.models.lenet_1998 import LeNet1998, lenet5_1998
 from striate.models.mobilenet import MobileNetV2, mobilenet_v2
+from striate.models.pattern import PatternNet, from_pattern, small_stack
 from striate.models.resnet import (
     CifarResNet,
     ResNet,
@@ -72,6 +73,7 @@ __all__ = [
     "LeNet5",
     "LeNet1998",
     "MobileNetV2",
+    "PatternNet",
     "ResNet",
     "SqueezeNet",
     "UNet",
@@ -90,6 +92,7 @@ __all__ = [
     "fcn8s",
     "fcn16s",
     "fcn32s",
+    "from_pattern",
     "googlenet",
     "lenet5",
     "lenet5_1998",
@@ -103,6 +106,7 @@ __all__ = [
     "resnet101",
     "resnet152",
     "resnext50_32x4d",
+    "small_stack",
     "squeezenet1_0",
     "squeezenet1_1",
     "unet",
@@ -161,6 +165,7 @@ _DENSE: dict[str, Constructor] = {"fcn32s": fcn32s, "fcn16s": fcn16s, "fcn8s": f
 MODELS: dict[str, Constructor] = {
     "lenet5": lenet5,
     "lenet5_1998": lenet5_1998,
+    "small_stack": small_stack,
     "alexnet_2012": alexnet_2012,
     **_PHOTOGRAPHS,
     **_EFFICIENT,
@@ -171,6 +176,7 @@ MODELS: dict[str, Constructor] = {
 _USUAL: dict[str, tuple[int, int, int]] = {
     "lenet5": (1, 28, 28),
     "lenet5_1998": (1, 28, 28),
+    "small_stack": (3, 39, 39),
     "alexnet_2012": (3, 227, 227),
     **dict.fromkeys(_PHOTOGRAPHS, (3, 224, 224)),
     **{name: (3, SCALES[k][3], SCALES[k][3]) for k, name in enumerate(_EFFICIENT)},
