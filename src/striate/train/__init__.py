@@ -6,8 +6,20 @@ and keeps what it has brought safe.
 
 from __future__ import annotations
 
+from striate.train.callback import Callback
 from striate.train.evaluate import Evaluation, Mistake, evaluate
 from striate.train.fit import fit
+from striate.train.lr_find import LearningRates, lr_find
 from striate.train.run import Interrupted, Run
 
-__all__ = ["Evaluation", "Interrupted", "Mistake", "Run", "evaluate", "fit"]
+__all__ = [
+    "Callback",
+    "Evaluation",
+    "Interrupted",
+    "LearningRates",
+    "Mistake",
+    "Run",
+    "evaluate",
+    "fit",
+    "lr_find",
+]

@@ -1,6 +1,7 @@
 """Checkpoints: one file that holds all a training needs to go on with the same bits.
 
     OUT/checkpoint.safetensors   all of it, after each finished epoch
+    OUT/step.safetensors         the same in the middle of an epoch; goes when that is finished
     OUT/model.safetensors        the network after the last finished epoch
     OUT/best.safetensors         the network after the best epoch
     OUT/metrics.jsonl            one line for each finished epoch
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 Settings = dict[str, Any]
+_STEP = "step.safetensors"
 _FORMAT = "striate-checkpoint-1"
-_GROUPS = ("parameter", "state", "best")
+_GROUPS = ("parameter", "state", "best", "epoch")
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Checkpoint:
         best: the parameters after the best epoch, where early stopping will need them.
         history: the records of the finished epochs.
         settings: everything that the bits of the training depend on, as JSON data.
+        epoch: within an epoch: the losses, hits and gradient norms of its steps so far.
+        step: how many steps of the unfinished epoch are done.
     """
 
     parameters: Mapping[str, Float32]
@@ -53,6 +57,8 @@ class Checkpoint:
     best: Mapping[str, Float32] = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
     settings: Settings = field(default_factory=dict)
+    epoch: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    step: int = 0
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -63,13 +69,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     from striate.formats.safetensors_file import save_tensors
 
-    groups = (checkpoint.parameters, checkpoint.state, checkpoint.best)
+    groups = (checkpoint.parameters, checkpoint.state, checkpoint.best, checkpoint.epoch)
     tensors = {
         f"{group}:{name}": array
         for group, arrays in zip(_GROUPS, groups, strict=True)
         for name, array in arrays.items()
     }
-    course = json.dumps({"history": checkpoint.history, "settings": checkpoint.settings})
+    data = {"history": checkpoint.history, "settings": checkpoint.settings}
+    if checkpoint.step:
+        data["step"] = checkpoint.step
+    course = json.dumps(data)
     save_tensors(
         path,
         tensors,
@@ -101,15 +110,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
             group, _, name = key.partition(":")
             groups[group][name] = array
         history, settings = list(data["history"]), dict(data["settings"])
+        step = int(data.get("step", 0))
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(_damaged(path, str(error))) from None
-    return Checkpoint(groups["parameter"], groups["state"], groups["best"], history, settings)
+    parameters, state, best, epoch = (groups[name] for name in _GROUPS)
+    return Checkpoint(parameters, state, best, history, settings, epoch, step)
 
 
 def _damaged(path: Path, why: str) -> str:
     return (
         f"{path}: expected a whole checkpoint; it is damaged ({why}). "
         "Start anew without resume, or use best.safetensors as the model."
+        if path.name != _STEP
+        else f"{path}: expected a whole checkpoint; it is damaged ({why}). Remove this file: "
+        "the training then goes on from the last finished epoch."
     )
 
 
@@ -176,6 +190,7 @@ class OutputFolder:
     def __init__(self, path: Path) -> None:
         self.path = make_folder(path)
         self.checkpoint = self.path / "checkpoint.safetensors"
+        self.step = self.path / _STEP
         # What a killed process left half-written; nothing reads these.
         for leftover in self.path.glob(".striate-*.tmp"):
             with contextlib.suppress(OSError):
@@ -196,6 +211,27 @@ class OutputFolder:
         from striate.formats.model_file import save
 
         save(net, self.path / f"{name}.safetensors")
+
+    def finish_epoch(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint of a finished epoch; the one within the epoch goes."""
+        save_checkpoint(self.checkpoint, checkpoint)
+        self.forget_step()
+
+    def forget_step(self) -> None:
+        """Remove the checkpoint within an epoch."""
+        with contextlib.suppress(OSError):
+            self.step.unlink(missing_ok=True)
+
+    def unfinished(self, done: int) -> Checkpoint | None:
+        """The checkpoint within the epoch that follows `done` finished ones.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        if not self.step.exists():
+            return None
+        found = load_checkpoint(self.step)
+        return found if found.step and len(found.history) == done else None
 
     def resumable(self) -> Checkpoint | None:
         """The checkpoint; None where the training was ended before its first epoch was.

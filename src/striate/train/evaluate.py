@@ -6,7 +6,7 @@ The numbers come from class scores in batches; nothing is trained and nothing is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,12 +52,15 @@ class Evaluation:
         loss: mean cross-entropy.
         mistakes: all wrong samples, the worst (lowest probability of the right class) first.
         names: the classes' names.
+        ranks: (samples,), how many classes have a higher score than the right one, or the same
+            score and a lower number.
     """
 
     confusion: Int64
     loss: float
     mistakes: tuple[Mistake, ...]
     names: tuple[str, ...]
+    ranks: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def samples(self) -> int:
@@ -68,6 +71,12 @@ class Evaluation:
     def accuracy(self) -> float:
         """The share of samples that are classified rightly."""
         return int(np.trace(self.confusion)) / self.samples
+
+    def top(self, k: int) -> float:
+        """The share of samples whose right class is among the k with the highest scores."""
+        if k < 1:
+            raise OptionError(f"top: expected k of at least 1; got k={k!r}.")
+        return float((self.ranks < k).mean()) if self.ranks.size else self.accuracy
 
     @property
     def count(self) -> Int64:
@@ -94,6 +103,7 @@ class Evaluation:
         return {
             "samples": self.samples,
             "accuracy": self.accuracy,
+            "top5": self.top(5),
             "loss": self.loss,
             "classes": [
                 {"name": name, "count": int(n), "precision": p, "recall": r, "f1": f}
@@ -157,7 +167,7 @@ def evaluate(
     samples = as_samples(data, "evaluate")
     if batch_size < 1:
         raise OptionError(f"evaluate: expected batch_size of at least 1; got {batch_size}.")
-    predictor = Predictor(net, samples.images.shape[1:], backend)
+    predictor = Predictor(net, samples.shape, backend)
     samples = fit_to_output(samples, predictor.output, as_loss("cross_entropy"), "evaluate")
     classes = predictor.output[0]
     log_p = np.concatenate(
@@ -190,4 +200,17 @@ def _evaluation(log_p: Float64, labels: Int64, names: tuple[str, ...]) -> Evalua
         )
         for i in wrong
     )
-    return Evaluation(flat.reshape(classes, classes), float(-right.mean()), mistakes, names)
+    ranks = class_ranks(log_p, labels)
+    loss = float(-right.mean())
+    return Evaluation(flat.reshape(classes, classes), loss, mistakes, names, ranks)
+
+
+def class_ranks(scores: NDArray[Any], labels: NDArray[Any]) -> Int64:
+    """How many classes come before the right one, (n,): 0 where it has the highest score.
+
+    >>> class_ranks(np.array([[0.1, 0.7, 0.2]]), np.array([2])).tolist()
+    [1]
+    """
+    right = np.take_along_axis(scores, labels[:, np.newaxis], axis=1)
+    ties = (scores == right) & (np.arange(scores.shape[1]) < labels[:, np.newaxis])
+    return np.asarray(((scores > right) | ties).sum(axis=1), np.int64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
 
@@ -64,3 +64,19 @@ class InterruptGuard:
             self._urgent = True
         else:
             raise KeyboardInterrupt
+
+
+class Pause(threading.Event):
+    """A wish to stop between two steps: set by somebody, by Ctrl-C, or because it is time.
+
+    Args:
+        guard: whose Ctrl-C counts.
+        is_time: asked again and again.
+    """
+
+    def __init__(self, guard: InterruptGuard, is_time: Callable[[], bool]) -> None:
+        super().__init__()
+        self.guard, self.is_time = guard, is_time
+
+    def is_set(self) -> bool:
+        return super().is_set() or self.guard.stop.is_set() or self.is_time()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from striate.errors import ModelError, ShapeError
 from striate.graph.graph import Graph
-from striate.train.samples import Samples
+from striate.train.samples import AnySamples
 
 if TYPE_CHECKING:
     from striate.nn.module import Module
@@ -60,7 +60,7 @@ class Predictor:
 
     def batches(
         self,
-        samples: Samples,
+        samples: AnySamples,
         size: int,
         parameters: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:

@@ -48,9 +48,11 @@ def epoch_line(record: Record, epochs: int) -> str:
     >>> epoch_line({"epoch": 2, "loss": 0.5, "lr": 0.1, "seconds": 1.0, "images_per_second": 9}, 3)
     'epoch 2/3: loss 0.5000, lr 0.1, 1.0 s, 9 images/s'
     """
+    waiting = f", loader {record['loader_share']:.0%}" if "loader_share" in record else ""
     return (
         f"epoch {record['epoch']}/{epochs}: {describe(record)}, lr {record['lr']:.3g}, "
-        f"{record['seconds']:.1f} s, {record['images_per_second']:,.0f} images/s"
+        f"{record['seconds']:.1f} s{waiting.replace('%', ' %')}, "
+        f"{record['images_per_second']:,.0f} images/s"
     )
 
 
@@ -65,6 +67,8 @@ def short_line(record: Record, epochs: int) -> str:
     if "validation_loss" in record:
         parts.append(_loss_and_accuracy("validation", record, "validation_"))
     parts.append(f"{record['images_per_second']:,.0f} images/s")
+    if "loader_share" in record:
+        parts.append(f"loader {100 * record['loader_share']:.0f} %")
     return f"epoch {record['epoch']}/{epochs}: {'; '.join(parts)}"
 
 
@@ -75,19 +79,33 @@ def _loss_and_accuracy(word: str, record: Record, prefix: str) -> str:
 
 
 class PlainLines:
-    """A line of text for each epoch."""
+    """A line of text for each epoch, with the time that is left where more are to come."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self, run: Run) -> None:
+        self.run, self.epochs = run, run.epochs
 
     def step(self, epoch: int, steps: int, means: Record | None = None) -> None:
         pass
 
     def finished(self, record: Record) -> None:
-        print(epoch_line(record, self.epochs), flush=True)
+        left = self.epochs - int(record["epoch"])
+        mean = sum(r["seconds"] for r in self.run.history) / max(len(self.run.history), 1)
+        end = f", {clock(left * mean)} left" if left * mean >= 1 else ""
+        print(epoch_line(record, self.epochs) + end, flush=True)
 
     def close(self) -> None:
         pass
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any.
+
+    >>> clock(75), clock(3700)
+    ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class LiveDisplay:
@@ -160,8 +178,7 @@ class LiveDisplay:
         if not here or not seconds:
             return ""
         left = seconds * (self.epochs * self.steps_per_epoch - done) / here
-        minutes, rest = divmod(round(left), 60)
-        return f"{minutes}:{rest:02d} left"
+        return f"{clock(left)} left"
 
     def finished(self, record: Record) -> None:
         line = short_line(record, self.epochs)
@@ -186,4 +203,4 @@ def make_display(progress: bool, run: Run, steps_per_epoch: int, images: int) ->
         return Silent()
     if sys.stdout is not None and sys.stdout.isatty():
         return LiveDisplay(run, steps_per_epoch, images)
-    return PlainLines(run.epochs)
+    return PlainLines(run)

@@ -7,7 +7,8 @@ from typing import Any
 
 Record = dict[str, Any]
 """One epoch: epoch, loss, accuracy, validation_loss, validation_accuracy, lr, seconds,
-images_per_second. Accuracies are shares of 1; what does not apply is absent."""
+images_per_second, loader_share, gradient_norm. Accuracies and the loader's part of the time are
+shares of 1; what does not apply is absent."""
 
 
 @dataclass

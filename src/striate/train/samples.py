@@ -1,21 +1,27 @@
-"""The data of a training as checked arrays: images, targets, and which of them are meant.
+"""The data of a training: checked arrays, or a source whose images are fetched batch by batch.
 
 Here every fault of the data is found before the first step: wrong types, shapes that do not fit,
-NaN, labels that the network has no output for. Nothing is copied where the types are right.
+NaN, labels that the network has no output for. Nothing is copied where the types are right. Images
+of a source are seen only when their turn comes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.augment import Compose
 from striate.data.dataset import scale_bytes
+from striate.data.source import ArraySource, Source
 from striate.errors import DataError, ShapeError
 from striate.graph.losses import TrainingLoss
 from striate.train.order import Index
+
+_DIGEST_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -40,20 +46,88 @@ class Samples:
         rows = self.index[start : start + size]
         return self.images[rows], self.targets[rows]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return self.images.shape[1:]
+
     def only(self, index: Index) -> Samples:
         """The same arrays, with other rows meant."""
-        return Samples(self.images, self.targets, index)
+        return replace(self, index=index)
+
+    def fingerprint(self) -> str:
+        """A checksum of the targets and of some of the images, spread over all."""
+        rows = self.index[:: max(1, len(self) // _DIGEST_ROWS)]
+        code = zlib.crc32(np.ascontiguousarray(self.targets[self.index]).data)
+        return f"{zlib.crc32(self.images[rows].data, code):08x}"
+
+    def source(self, classes: tuple[str, ...] = ()) -> Source:
+        """The arrays as a source, whose samples have the numbers of the rows."""
+        return ArraySource(self.images, self.targets, classes)
 
 
-def as_samples(data: Any, where: str) -> Samples:
+@dataclass(frozen=True)
+class Streamed:
+    """Samples of a source, of which only batches are ever in memory.
+
+    Args:
+        origin: where the images come from.
+        targets: (N,) int64 labels, or (N, *out) float32, of all samples of the source.
+        index: the samples that are meant, (n,).
+        fixed: what is done with every image, at random with none.
+    """
+
+    origin: Source
+    targets: NDArray[Any]
+    index: Index
+    fixed: Compose | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, start: int, size: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """The images and targets of `size` samples from the `start`-th on."""
+        rows = self.index[start : start + size]
+        images, _ = self.origin.batch(rows)
+        return images if self.fixed is None else self.fixed(images), self.targets[rows]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return tuple(self.origin.shape)
+
+    def only(self, index: Index) -> Streamed:
+        """The same source, with other samples meant."""
+        return replace(self, index=index)
+
+    def fingerprint(self) -> str:
+        """A checksum of the targets and of some of the images, spread over all."""
+        return self.origin.subset(self.index).fingerprint()
+
+    def source(self, classes: tuple[str, ...] = ()) -> Source:
+        """The source itself."""
+        return self.origin
+
+
+AnySamples = Samples | Streamed
+
+
+def as_samples(data: Any, where: str) -> AnySamples:
     """The arrays of a data set or of a pair, with their types and lengths checked.
 
     Args:
-        data: an object with `.images` and `.labels`, or a pair of arrays.
+        data: an object with `.images` and `.labels`, a pair of arrays, or a source.
         where: what the data is called in an error.
     Raises:
         DataError: it is no data, it is empty, the lengths differ, or a type cannot be used.
     """
+    if not isinstance(data, (tuple, list, Source)) and not hasattr(data, "images"):
+        data = _as_source(data, where)
+    if isinstance(data, Source) and data.arrays() is None:
+        if not len(data):
+            raise DataError(f"{where}: expected at least one image; got an empty source.")
+        targets = _targets(np.asarray(data.labels), where)
+        return Streamed(data, targets, np.arange(len(data), dtype=np.int64))
     images, targets = _pair(data, where)
     images = _pictures(images, where)
     if targets.ndim < 1 or len(images) != len(targets):
@@ -61,14 +135,28 @@ def as_samples(data: Any, where: str) -> Samples:
             f"{where}: expected one target for each image; got images {images.shape} and "
             f"targets {targets.shape}."
         )
-    if not np.issubdtype(targets.dtype, np.integer):
-        targets = _real(targets, where, "targets")
-    else:
-        targets = np.ascontiguousarray(targets, np.int64)
+    targets = _targets(targets, where)
     return Samples(images, targets, np.arange(len(images), dtype=np.int64))
 
 
+def _as_source(data: Any, where: str) -> Any:
+    """Data sets of other libraries as a source; anything else as it is."""
+    from striate.data.adapt import as_source
+
+    listed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    return as_source(data, name=where) if listed and not isinstance(data, (str, dict)) else data
+
+
+def _targets(targets: NDArray[Any], where: str) -> NDArray[Any]:
+    if np.issubdtype(targets.dtype, np.integer):
+        return np.ascontiguousarray(targets, np.int64)
+    return _real(targets, where, "targets")
+
+
 def _pair(data: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    arrays = data.arrays() if isinstance(data, Source) else None
+    if arrays is not None:
+        return arrays
     if hasattr(data, "images") and hasattr(data, "labels"):
         return np.asarray(data.images), np.asarray(data.labels)
     if isinstance(data, (tuple, list)) and len(data) == 2:
@@ -77,7 +165,8 @@ def _pair(data: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
         except ValueError as error:
             raise DataError(f"{where}: expected two arrays; got no arrays: {error}.") from None
     raise DataError(
-        f"{where}: expected a data set or a pair (images, targets); got {type(data).__name__}."
+        f"{where}: expected a data set, a source or a pair (images, targets); got "
+        f"{type(data).__name__}."
     )
 
 
@@ -119,8 +208,8 @@ def _real(array: NDArray[Any], where: str, what: str) -> NDArray[np.float32]:
 
 
 def fit_to_output(
-    samples: Samples, output: tuple[int, ...], loss: TrainingLoss, where: str
-) -> Samples:
+    samples: AnySamples, output: tuple[int, ...], loss: TrainingLoss, where: str
+) -> AnySamples:
     """The samples with targets as the loss needs them for a network of this output.
 
     Args:
@@ -155,7 +244,7 @@ def fit_to_output(
             f"{samples.targets.shape}."
         )
     loss.operation.check_targets(loss.attributes, output, targets[samples.index])
-    return Samples(samples.images, targets, samples.index)
+    return replace(samples, targets=targets)
 
 
 def _check_labels(labels: NDArray[Any], output: tuple[int, ...], where: str) -> None:

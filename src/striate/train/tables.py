@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from striate.train.evaluate import Evaluation
 
+_FEW_CLASSES = 5  # of which a sample's class is always among the first five
 _MOST_COLUMNS = 20
 """Confusions of more classes than this are too wide for a terminal and are listed in pairs."""
 
@@ -23,7 +24,8 @@ def evaluation_text(result: Evaluation, mistakes: int) -> str:
     right = result.samples - wrong
     console.print(
         f"accuracy {100 * result.accuracy:.2f} % ({right:,} of {result.samples:,}), "
-        f"loss {result.loss:.4f}\n",
+        + (f"top-5 {100 * result.top(5):.2f} %, " if len(result.names) > _FEW_CLASSES else "")
+        + f"loss {result.loss:.4f}\n",
         highlight=False,
     )
     console.print(_classes(result))
