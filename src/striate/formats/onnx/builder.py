@@ -57,7 +57,8 @@ class Builder:
 
     def rename(self, value: str, name: str) -> str:
         """Call what the last node gives `name`; any other value gets that name by Identity."""
-        if self.nodes and list(self.nodes[-1].output) == [value]:
+        last = self.nodes[-1] if self.nodes else None
+        if last is not None and list(last.output) == [value] and last.op_type != "Constant":
             self.nodes[-1].output[0] = name
             self.nodes[-1].name = name
             return name

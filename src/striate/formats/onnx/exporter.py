@@ -16,7 +16,7 @@ from typing import Any
 
 from striate.errors import OptionError
 from striate.files import StrPath
-from striate.formats.onnx.builder import FLOAT, Builder
+from striate.formats.onnx.builder import FLOAT, INT64, Builder
 from striate.formats.onnx.files import (
     data_path,
     external_entries,
@@ -26,7 +26,10 @@ from striate.formats.onnx.files import (
     write_model,
 )
 from striate.formats.onnx.formula_body import FormulaBody
+from striate.formats.onnx.rules.arithmetic import activation_name
 from striate.formats.onnx.site import Site, rules
+from striate.formula.channel_map import channel_function_name
+from striate.formula.expression import from_json
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.nn.module import Module
@@ -99,7 +102,10 @@ class Exporter:
 
     def _described(self, name: str, node: str) -> Any:
         shape = ["batch", *self.graph.nodes[node].shape]
-        return import_module("onnx").helper.make_tensor_value_info(name, FLOAT, shape)
+        readers = self.graph.consumers(node) if self.graph.nodes[node].op == "input" else []
+        whole = readers and all(r.op == "embedding" and r.inputs[0] == node for r in readers)
+        kind = INT64 if whole and name == node else FLOAT
+        return import_module("onnx").helper.make_tensor_value_info(name, kind, shape)
 
     def _outputs(self) -> list[Any]:
         """The outputs; one that is an input or a parameter itself gets a node of its own."""
@@ -152,13 +158,29 @@ class Exporter:
         """A call of a function of the model's own; equal operations share one."""
         key = function_text(site.op, site.attributes, site.shapes)
         if key not in self.functions:
-            count = self._names.get(site.op, 0) + 1
-            self._names[site.op] = count
-            name = site.op if count == 1 else f"{site.op}_{count}"
+            title = function_title(site.op, site.attributes)
+            count = self._names.get(title, 0) + 1
+            self._names[title] = count
+            name = title if count == 1 else f"{title}_{count}"
             self.functions[key] = make_function(
                 name, site.op, site.attributes, site.shapes, self.opset
             )
         return self.b.op(self.functions[key].name, *site.inputs, domain=DOMAIN)
+
+
+def function_title(op: str, attributes: Mapping[str, Any]) -> str:
+    """What the function of an operation is called: a scalar function by its own name.
+
+    >>> from striate.formula.activation import map_attributes
+    >>> function_title("map", map_attributes("silu")), function_title("local2d", {})
+    ('silu', 'local2d')
+    """
+    if op == "map":
+        return activation_name(from_json(attributes["expr"])) or "scalar"
+    if op == "channel_map":
+        name = channel_function_name(attributes).replace(" ", "_")
+        return name if name.isidentifier() else "channel_scalar"
+    return op
 
 
 def function_text(op: str, attributes: Mapping[str, Any], shapes: Sequence[Shape]) -> str:

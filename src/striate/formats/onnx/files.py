@@ -181,12 +181,13 @@ def _external(tensor: Any, folder: Path, where: str) -> Any:
 def _dtype_of(tensor: Any, where: str) -> np.dtype[Any]:
     helper = import_module("onnx").helper
     try:
-        found = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).newbyteorder("<")
+        native: np.dtype[Any] = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
     except (KeyError, TypeError, ValueError):
         raise ModelError(f"{where} has the type {tensor.data_type}, unknown here.") from None
-    if found.kind not in "fiub":
-        raise ModelError(f"{where} has the type {found}; expected numbers.")
-    return found
+    if native.kind not in "fiub":
+        raise ModelError(f"{where} has the type {native}; expected numbers.")
+    little_endian: np.dtype[Any] = native.newbyteorder("<")
+    return little_endian
 
 
 def _inside(location: str, folder: Path, where: str) -> Path:

@@ -8,7 +8,7 @@ runs; other number types are computed by the operation's float64 reference, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -30,9 +30,21 @@ _EXACT = 2**53  # up to here float64 holds every whole number
 
 
 class Lowering:
-    """One run through a model: its values by name, and the graphs that grow."""
+    """One run through a model: its values by name, and the graphs that grow.
+
+    Attributes:
+        symbolic: whether the inputs stand for any numbers, as they do while a model is imported.
+        training: whether dropout drops, of a symbolic run.
+        weights: names of what is trained, also where it is a single number.
+        made: how many numbers nodes have made out of nothing (`ConstantOfShape` and its kind).
+    """
+
+    symbolic = False
+    training = False
+    weights: Collection[str] = ()
 
     def __init__(self, opset: int) -> None:
+        self.made = 0
         self.opset = opset
         self.values: dict[str, Value] = {}
         self.recorders: dict[int, Recorder] = {}
@@ -46,6 +58,7 @@ class Lowering:
     def run(self, node: Any) -> None:
         """Lower one node."""
         call = Call(self, node)
+        self.begin(call)
         try:
             found = find_handler(node.op_type, self.opset, call.where)(call)
         except StriateError as error:
@@ -55,13 +68,26 @@ class Lowering:
         call.require_all_read()
         results = [found] if isinstance(found, Value) else list(found)
         for name, value in zip(node.output, results, strict=False):
-            if name and value is None:
+            if name and value is None and not self.symbolic:
                 call.refuse(f"its output {name!r} is not computed here")
             if name and value is not None:
-                self.values[name] = value
+                self.values[name] = self.keep(name, value)
         missing = [name for name in node.output[len(results) :] if name]
-        if missing:
+        if missing and not self.symbolic:  # else whoever reads it says so
             call.refuse(f"its output {missing[0]!r} is not computed here")
+
+    def begin(self, call: Call) -> None:
+        """Called before a node is lowered."""
+
+    def alike(self, value: Value) -> Value:
+        """A value whose samples are all the same, as one of them; any other as it is."""
+        return value
+
+    def keep(self, name: str, value: Value) -> Value:
+        """What is kept of a node's output."""
+        if value.constant and not value.label and value.is_known:
+            value.label = name
+        return value
 
 
 class Call:
@@ -143,12 +169,17 @@ class Call:
         """
         self.lowering.used.add("numpy")
         own = all(v.constant for v in self.present()) if constant is None else constant
-        return Value.of(np.asarray(array, dtype), own)
+        labels = [v.label for v in self.present() if v.label and v.constant and v.rank]
+        return Value.of(np.asarray(array, dtype), own, labels[0] if own and labels else "")
 
-    def require_room(self, shape: Sequence[int]) -> None:
-        """Refuse sizes that a damaged model could ask for."""
-        if any(k < 0 for k in shape) or math.prod(shape) > MOST_NUMBERS:
+    def require_room(self, shape: Sequence[int], made: bool = False) -> None:
+        """Refuse sizes that a damaged model could ask for; of what is `made`, all together."""
+        count = math.prod(shape)
+        if any(k < 0 for k in shape) or count > MOST_NUMBERS:
             self.refuse(f"expected a shape of at most {MOST_NUMBERS} numbers; got {tuple(shape)}")
+        self.lowering.made += count if made else 0
+        if self.lowering.made > MOST_NUMBERS:
+            self.refuse(f"expected a model that makes at most {MOST_NUMBERS} numbers; got more")
 
     def apply(
         self,
@@ -173,9 +204,8 @@ class Call:
         settings = dict(attributes or {})
         operation = find_operation(op)
         names = operation.argument_names(settings, len(inputs))
-        data = [
-            v for v, name in zip(inputs, names, strict=True) if name not in operation.parameters
-        ]
+        shared = operation.shared(settings)
+        data = [v for v, name in zip(inputs, names, strict=True) if name not in shared]
         result = np.dtype(data[0].dtype if dtype is None else dtype)
         form = _form(data) if whole is None else whole
         kinds = (FLOAT32, BOOL)
@@ -192,14 +222,14 @@ class Call:
         whole: bool,
         dtype: np.dtype[Any],
     ) -> Value:
-        names = operation.argument_names(settings, len(inputs))
-        data = [
-            v for v, name in zip(inputs, names, strict=True) if name not in operation.parameters
-        ]
-        recorder = self.lowering.recorder(1 if whole else data[0].shape[0])
-        self._require_batch(operation.name, data, whole)
+        names, shared = operation.argument_names(settings, len(inputs)), operation.shared(settings)
+        data = [v for v, name in zip(inputs, names, strict=True) if name not in shared]
+        if not whole:
+            self._require_batch(operation.name, data)
+        batch = next((v for v in data if not v.is_known), data[0]).shape[0] if not whole else 1
+        recorder = self.lowering.recorder(batch)
         nodes = [
-            v.parameter(recorder) if name in operation.parameters else v.node(recorder, whole)
+            v.parameter(recorder) if name in shared else v.node(recorder, whole)
             for v, name in zip(inputs, names, strict=True)
         ]
         node = recorder.apply(operation.name, nodes, settings)
@@ -207,10 +237,10 @@ class Call:
         shape = node.shape if whole else (recorder.batch, *node.shape)
         return Value(shape, dtype, place=Place(recorder, node.name, whole))
 
-    def _require_batch(self, op: str, data: Sequence[Value], whole: bool) -> None:
-        if whole:
-            return
-        if any(v.rank < 1 or v.shape[0] != data[0].shape[0] for v in data):
+    def _require_batch(self, op: str, data: Sequence[Value]) -> None:
+        # while a model is imported, its own numbers may stand for those of every sample
+        varied = [v for v in data if not (self.lowering.symbolic and v.is_known)] or data
+        if any(v.rank < 1 for v in data) or any(v.shape[0] != varied[0].shape[0] for v in varied):
             listed = ", ".join(str(v.shape) for v in data)
             self.refuse(f"{op} expected tensors with the same axis 0, the batch; got {listed}")
 
@@ -223,15 +253,13 @@ class Call:
         dtype: np.dtype[Any],
     ) -> Value:
         """By the operation's float64 reference, rounded to the type of the output."""
-        names = operation.argument_names(settings, len(inputs))
+        names, shared = operation.argument_names(settings, len(inputs)), operation.shared(settings)
         arrays = [
-            self._as_float64(
-                v.array[None] if whole and name not in operation.parameters else v.array
-            )
+            self._as_float64(v.array[None] if whole and name not in shared else v.array)
             for v, name in zip(inputs, names, strict=True)
         ]
         shapes = [
-            a.shape if name in operation.parameters else a.shape[1:]
+            a.shape if name in shared else a.shape[1:]
             for a, name in zip(arrays, names, strict=True)
         ]
         operation.shape(settings, shapes)
@@ -248,7 +276,7 @@ class Call:
 
     def map(self, function: Callable[..., Any], *inputs: Value, dtype: Any = None) -> Value:
         """A scalar function of values, which are broadcast to a common shape as NumPy does."""
-        folded, kept = _fold(function, inputs)
+        folded, kept = _fold(function, inputs, self.lowering.weights)
         shape = self._common_shape(inputs)
         found = self._mapped(folded, kept, np.dtype(dtype or inputs[0].dtype))
         return self.expand(found, shape)
@@ -275,13 +303,20 @@ class Call:
         if not shape:  # a sample has at least one axis
             single = [self.reshape(v, (1,)) for v in inputs]
             return self.reshape(self._mapped(function, single, dtype), ())
-        if all(v.shape == shape for v in inputs):
+        own = [v.constant for v in inputs]
+        if all(v.shape == shape for v in inputs) and (all(own) or not any(own)):
             body: Expr = trace_scalar(function, BATCHED[: len(inputs)])
             attributes = map_attributes(body, BATCHED[: len(inputs)])
             return self.apply("map", inputs, attributes, dtype=dtype)
         full = [self.reshape(v, (*(1,) * (len(shape) - v.rank), *v.shape)) for v in inputs]
         whole = _form_of_broadcast(full, shape)
         batched = [whole or v.shape[0] == shape[0] for v in full]
+        if not all(own):  # what belongs to the model needs no batch
+            full = [self.lowering.alike(v) if v.is_known and not whole else v for v in full]
+            batched = [
+                is_batch and not (v.constant and (whole or v.shape[0] == 1))
+                for is_batch, v in zip(batched, full, strict=True)
+            ]
         data, weights = iter(BATCHED), iter(WEIGHTS)
         names = tuple(next(data if k else weights) for k in batched)
         body = trace_scalar(function, names)
@@ -295,7 +330,8 @@ class Call:
             return value
         self.require_room(target)
         if value.constant or not math.prod(target):
-            return Value.of(np.broadcast_to(value.array, target), value.constant)
+            self.require_room(target, made=True)
+            return value.derived(("expand", target), lambda a: np.broadcast_to(a, target))
         full = self.reshape(value, (*(1,) * (len(target) - value.rank), *value.shape))
         return self.tile(full, [n // k for n, k in zip(target, full.shape, strict=True)])
 
@@ -309,8 +345,9 @@ class Call:
         target = tuple(int(k) for k in shape)
         if target == value.shape:
             return value
-        if value.constant or value.dtype == INT64 or not math.prod(target):
-            return Value.of(value.array.reshape(target), value.constant)
+        known = value.constant or (value.is_known and value.dtype == INT64)
+        if known or not math.prod(target):
+            return value.derived(("reshape", target), lambda a: a.reshape(target))
         whole, _ = self.form(value, [] if target[:1] == value.shape[:1] else [0])
         sizes = list(target if whole else target[1:])
         if not sizes:
@@ -353,13 +390,14 @@ def _form_of_broadcast(full: Sequence[Value], shape: Shape) -> bool:
 
 
 def _fold(
-    function: Callable[..., Any], inputs: Sequence[Value]
+    function: Callable[..., Any], inputs: Sequence[Value], weights: Collection[str]
 ) -> tuple[Callable[..., Any], list[Value]]:
-    """The function with the model's own single numbers as constants of it."""
+    """The function with the model's own single numbers as constants of it, but for weights."""
     fixed = {
         k: Const(float(v.array.ravel()[0]))
         for k, v in enumerate(inputs)
         if v.constant and math.prod(v.shape) == 1 and v.dtype in (FLOAT32, BOOL)
+        if not (v.rank and v.label in weights)
     }
     if not fixed or len(fixed) == len(inputs):
         return function, list(inputs)
@@ -376,7 +414,7 @@ def _graph_holds(inputs: Sequence[Value]) -> bool:
     for value in inputs:
         if not math.prod(value.shape):
             return False
-        if value.dtype not in (FLOAT32, BOOL):
+        if value.is_known and value.dtype not in (FLOAT32, BOOL):
             array = value.array
             if array.dtype.kind not in "iu" or (array.astype(np.float32) != array).any():
                 return False

@@ -10,7 +10,7 @@ enters as an input. A network that keeps its batch axis in front becomes one gra
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -35,15 +35,15 @@ class Recorder:
         self.inputs: dict[str, Array] = {}
         self.parameters: dict[str, Array] = {}
 
-    def enter(self, array: Array) -> str:
-        """An input (batch, …)."""
+    def enter(self, array: Array, value: Value) -> str:
+        """An input (batch, …), which holds the numbers of a value."""
         name = f"input{len(self.inputs)}"
         self.inputs[name] = np.ascontiguousarray(array, np.float32)
         self.graph.append(Node(name, "input", shape=array.shape[1:]))
         return name
 
-    def parameter(self, array: Array) -> str:
-        """An array without a batch axis."""
+    def parameter(self, array: Array, value: Value) -> str:
+        """An array without a batch axis, which holds the numbers of a value."""
         name = f"parameter{len(self.parameters)}"
         self.parameters[name] = np.ascontiguousarray(array, np.float32)
         self.graph.append(Node(name, "parameter", shape=array.shape, batched=False))
@@ -87,6 +87,7 @@ class Value:
         shape: in full.
         dtype: the ONNX type as a NumPy one; graphs hold float32, and truth values as 0 and 1.
         constant: whether it belongs to the model; an input, and what follows from one, does not.
+        label: of what belongs to the model, the name that it has there; "" if it has none.
     """
 
     def __init__(
@@ -96,19 +97,30 @@ class Value:
         array: Array | None = None,
         place: Place | None = None,
         constant: bool = False,
+        label: str = "",
     ) -> None:
         self.shape = tuple(int(k) for k in shape)
-        self.constant = constant
+        self.constant, self.label = constant, label
         self.dtype = np.dtype(dtype)
         self.place = place
         self._array = array
         self._entered: dict[tuple[Recorder, str], str] = {}
+        self._derived: dict[Hashable, Value] = {}
 
     @classmethod
-    def of(cls, array: Any, constant: bool = False) -> Value:
+    def of(cls, array: Any, constant: bool = False, label: str = "") -> Value:
         """The value of an array."""
         found = np.asarray(array)
-        return cls(found.shape, found.dtype, found, constant=constant)
+        return cls(found.shape, found.dtype, found, constant=constant, label=label)
+
+    def derived(self, key: Hashable, function: Callable[[Array], Any]) -> Value:
+        """The same numbers in another form; asked for again under `key` it is the same value.
+
+        So a weight that several nodes turn round stays one weight.
+        """
+        if key not in self._derived:
+            self._derived[key] = Value.of(function(self.array), self.constant, self.label)
+        return self._derived[key]
 
     @property
     def rank(self) -> int:
@@ -141,7 +153,7 @@ class Value:
                 return self._turned(recorder, self.place.node, whole)
         key = (recorder, "whole" if whole else "batched")
         if key not in self._entered:
-            self._entered[key] = recorder.enter(self.array[None] if whole else self.array)
+            self._entered[key] = recorder.enter(self.array[None] if whole else self.array, self)
         return self._entered[key]
 
     def _turned(self, recorder: Recorder, node: str, whole: bool) -> str:
@@ -157,7 +169,7 @@ class Value:
         """The name of the parameter that holds the value."""
         key = (recorder, "parameter")
         if key not in self._entered:
-            self._entered[key] = recorder.parameter(self.array)
+            self._entered[key] = recorder.parameter(self.array, self)
         return self._entered[key]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.registry import operator
-from striate.formats.onnx.value import BOOL, Value
+from striate.formats.onnx.value import BOOL, Place, Value
 from striate.formula import expression as e
 from striate.formula.broadcast import BATCHED
 from striate.formula.expression import Expr, where
@@ -86,11 +86,27 @@ def unary(c: Call) -> Value:
 @operator(*_BINARY, *_COMPARISONS)
 def binary(c: Call) -> Value:
     a, b = _operands(c)
+    if c.op == "Add" and c.lowering.symbolic:
+        found = _with_bias(a, b) or _with_bias(b, a)
+        if found is not None:
+            return found
     if c.op in _COMPARISONS:
         if "U" in (a.dtype.kind, b.dtype.kind) or "O" in (a.dtype.kind, b.dtype.kind):
             c.refuse("expected numbers; strings are not supported")
         return c.map(_COMPARISONS[c.op], a, b, dtype=BOOL)
     return c.map(_BINARY[c.op], a, b)
+
+
+def _with_bias(x: Value, bias: Value) -> Value | None:
+    """A fully connected layer without a bias, of an imported network, that is given one."""
+    if x.place is None or x.is_known or not bias.constant or bias.shape != x.shape[-1:]:
+        return None
+    recorder = x.place.recorder
+    node = recorder.graph.nodes[x.place.node]
+    if node.op not in ("linear", "dense") or len(node.inputs) != 2:
+        return None
+    made = recorder.apply(node.op, [*node.inputs, bias.parameter(recorder)], {})
+    return Value(x.shape, x.dtype, place=Place(recorder, made.name, x.place.whole))
 
 
 def _operands(c: Call) -> tuple[Value, Value]:

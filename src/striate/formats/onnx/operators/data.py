@@ -49,7 +49,7 @@ def constant(c: Call) -> Value:
 def constant_of_shape(c: Call) -> Value:
     shape = c.integers(0)
     tensor = c.attribute("value")
-    c.require_room(shape)
+    c.require_room(shape, made=True)
     array = np.zeros(1, np.float32)
     if tensor is not None:
         array = import_module("onnx").numpy_helper.to_array(tensor)
@@ -74,7 +74,7 @@ def number_range(c: Call) -> Value:
     if float(step) == 0:
         c.refuse("expected a step other than 0")
     count = max(math.ceil((float(limit) - float(start)) / float(step)), 0)
-    c.require_room([count])
+    c.require_room([count], made=True)
     dtype = c.value(0).dtype
     steps = np.arange(count).astype(dtype) * step
     return c.given(steps + start, dtype)
@@ -97,12 +97,24 @@ def cast_to(c: Call, x: Value, dtype: Any) -> Value:
     for kind in (x.dtype, np.dtype(dtype)):
         if kind.name not in _TYPES:
             c.refuse(f"the type {kind} is not supported; supported are {', '.join(_TYPES)}")
+    if not x.is_known and c.lowering.symbolic:
+        return _cast_symbol(c, x, dtype)
     if x.dtype == BOOL and dtype == FLOAT32 and not x.is_known:
         return Value(x.shape, FLOAT32, place=x.place)
     if x.dtype == FLOAT32 and dtype == BOOL and not x.is_known:
         return c.map(lambda k: e.unequal(k, 0), x, dtype=BOOL)
     with np.errstate(all="ignore"):
         return c.given(x.array.astype(dtype))
+
+
+def _cast_symbol(c: Call, x: Value, dtype: np.dtype[Any]) -> Value:
+    """A value of a network: all numbers are float32 there, whole ones and truth values too."""
+    if dtype.kind == "b":
+        return c.map(lambda k: e.unequal(k, 0), x, dtype=BOOL)
+    kind = FLOAT32 if dtype.kind == "f" else INT64
+    if kind == INT64 and x.dtype == FLOAT32:
+        x = c.map(lambda k: e.sign(k) * e.floor(abs(k)), x)
+    return Value(x.shape, kind, place=x.place)
 
 
 def _numpy_type(c: Call, number: Any) -> np.dtype[Any]:

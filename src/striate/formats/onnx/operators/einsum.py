@@ -11,7 +11,7 @@ import numpy as np
 from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import FLOAT32, Value
-from striate.formula.einsum import BATCHED
+from striate.formula.einsum import BATCHED, WEIGHTS
 
 _LETTERS = string.ascii_letters
 
@@ -26,22 +26,29 @@ def product(c: Call, equation: str, values: Sequence[Value]) -> Value:
         c.refuse(f"expected at most {len(BATCHED)} operands; got {len(values)}")
     left, _, output = equation.partition("->")
     operands = left.split(",")
+    own = [v.constant for v in values]
+    if all(own):
+        own = [False] * len(own)
     first = output[:1]
-    batched = first and all(k[:1] == first and first not in k[1:] for k in operands)
-    whole = not batched
-    if whole:
+    batched = first and all(
+        first not in k if weight else k[:1] == first and first not in k[1:]
+        for k, weight in zip(operands, own, strict=True)
+    )
+    if not batched:
         free = next(letter for letter in _LETTERS if letter not in equation)
-        left = ",".join(free + k for k in operands)
+        operands = [k if w else free + k for k, w in zip(operands, own, strict=True)]
         output = free + output
-    settings = {"equation": f"{left}->{output}", "inputs": list(BATCHED[: len(values)])}
+    data, weights = iter(BATCHED), iter(WEIGHTS)
+    names = [next(weights) if w else next(data) for w in own]
+    settings = {"equation": f"{','.join(operands)}->{output}", "inputs": names}
     if output[1:]:
-        return c.apply("einsum", values, settings, whole=whole)
+        return c.apply("einsum", values, settings, whole=not batched)
     # a sample has at least one axis, so a single number gets one
     extra = next(letter for letter in _LETTERS if letter not in settings["equation"])
-    head, *rest = left.split(",")
     ones = c.reshape(values[0], (*values[0].shape, 1))
-    settings["equation"] = f"{','.join([head + extra, *rest])}->{output}{extra}"
-    found = c.apply("einsum", [ones, *values[1:]], settings, whole=whole)
+    operands[0] += extra
+    settings["equation"] = f"{','.join(operands)}->{output}{extra}"
+    found = c.apply("einsum", [ones, *values[1:]], settings, whole=not batched)
     return c.reshape(found, found.shape[:-1])
 
 
@@ -85,7 +92,9 @@ def matmul(c: Call) -> Value:
     if not a.rank or not b.rank:
         c.refuse(f"expected tensors of at least one axis; got shapes {a.shape} and {b.shape}")
     if a.rank == b.rank == 2 and b.is_known and a.dtype == FLOAT32:
-        return linear(c, a, b.array.T, b.constant)
+        return linear(c, a, turned(b))
+    if a.rank > 2 and b.rank == 2 and b.constant and not a.constant and a.dtype == FLOAT32:
+        return c.apply("dense", [a, turned(b)], whole=c.form(a, [])[0])
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     letters = _LETTERS[: len(batch)]
     left, a = _operand(c, a, letters, "YZ" if a.rank > 1 else "Z")
@@ -111,11 +120,14 @@ def _operand(c: Call, value: Value, letters: str, own: str) -> tuple[str, Value]
     return "".join(k for k, _ in kept) + own, c.reshape(value, (*(n for _, n in kept), *inner))
 
 
-def linear(c: Call, x: Value, w: np.ndarray, constant: bool, bias: Value | None = None) -> Value:
+def turned(matrix: Value) -> Value:
+    """A known matrix transposed."""
+    return matrix.derived("turned", lambda a: np.ascontiguousarray(a.T))
+
+
+def linear(c: Call, x: Value, w: Value, bias: Value | None = None) -> Value:
     """`x·wᵀ + bias`: the fully connected layer."""
-    weight = Value.of(np.ascontiguousarray(w), constant)
-    inputs = [x, weight] if bias is None else [x, weight, bias]
-    return c.apply("linear", inputs, whole=False)
+    return c.apply("linear", [x, w] if bias is None else [x, w, bias], whole=False)
 
 
 @operator("Gemm")
@@ -126,13 +138,35 @@ def gemm(c: Call) -> Value:
     c.attribute("broadcast", 0)
     if a.rank != 2 or b.rank != 2:
         c.refuse(f"expected two matrices; got shapes {a.shape} and {b.shape}")
-    if not a_turned and b.is_known and alpha == beta == 1 and a.dtype == FLOAT32:
-        w = b.array if b_turned else b.array.T
-        fits = more is not None and more.is_known and more.shape == (w.shape[0],)
-        found = linear(c, a, w, b.constant, more if fits else None)
-        return found if fits or more is None else c.map(lambda x, y: x + y, found, more)
+    if not a_turned and b.is_known and a.dtype == FLOAT32:
+        return _layer(c, a, scaled(b if b_turned else turned(b), alpha), more, beta)
     equation = f"{'ki' if a_turned else 'ik'},{'jk' if b_turned else 'kj'}->ij"
     found = product(c, equation, [a, b])
     if more is None:
         return found if alpha == 1 else c.map(lambda x: alpha * x, found)
     return c.map(lambda x, y: alpha * x + beta * y, found, more)
+
+
+def _layer(c: Call, x: Value, w: Value, more: Value | None, beta: float) -> Value:
+    """`x·wᵀ + beta·more`; what is one number a feature is the layer's bias."""
+    if more is None:
+        return linear(c, x, w)
+    bias = _as_bias(scaled(more, beta), w.shape[0]) if more.is_known else None
+    found = linear(c, x, w, bias)
+    return found if bias is not None else c.map(lambda p, q: p + beta * q, found, more)
+
+
+def scaled(value: Value, factor: float) -> Value:
+    """A known value times a number."""
+    if factor == 1:
+        return value
+    return value.derived(("scaled", factor), lambda a: a * np.asarray(factor, a.dtype))
+
+
+def _as_bias(value: Value, count: int) -> Value | None:
+    """A known value as one number for each feature, where it is that."""
+    if value.shape not in ((), (1,), (count,), (1, 1), (1, count)):
+        return None
+    if value.shape == (count,):
+        return value
+    return value.derived("bias", lambda a: np.broadcast_to(a.reshape(-1), (count,)).copy())

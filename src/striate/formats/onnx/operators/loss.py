@@ -75,6 +75,10 @@ def dropout(c: Call) -> list[Value]:
         ratio = float(given.array.ravel()[0])
     if not 0 <= ratio < 1:
         c.refuse(f"ratio expected from 0 to below 1; got {ratio:g}")
+    if c.lowering.symbolic:
+        if c.lowering.training and ratio:
+            x = c.apply("dropout", [x], {"p": ratio, "site": 0}, whole=c.form(x, [])[0])
+        return [x]
     if mode is None or not bool(mode.array.ravel()[0]) or not ratio:
         return [x, c.given(np.ones(x.shape), BOOL)] if c.wants(1) else [x]
     if seed is None:

@@ -67,6 +67,8 @@ def place_of_extreme(c: Call) -> Value:
     shape = [size if k == axis else 1 for k in range(x.rank)]
     numbers = Value.of(places.reshape(shape).astype(x.dtype), constant=True)
     total = reduced(c, c.map(lambda a, b: a * b, found, numbers), [axis], "sum", _X, _T, keep=keep)
+    if c.lowering.symbolic:
+        return Value(total.shape, np.int64, place=total.place)
     return c.given(total.array, np.int64)
 
 
@@ -92,7 +94,9 @@ def batch_norm(c: Call) -> Value | list[Value | None]:
         c.refuse("spatial=0, statistics of each place, is not supported; supported is spatial=1")
     settings = {"eps": eps, "momentum": 1 - momentum}
     inputs = [x, scale, bias, old_mean, old_var]
-    if not training:
+    if c.lowering.symbolic:  # buffers of their own, that training may move
+        inputs[3:] = [v.derived("running", lambda a: a.copy()) for v in (old_mean, old_var)]
+    if not training or c.lowering.symbolic:
         return c.apply("batch_norm", inputs, settings, whole=False)
     found = c.apply("batch_norm_training", inputs, settings, whole=False)
     over = [0, *range(2, x.rank)]
@@ -115,12 +119,24 @@ def standardized(c: Call, x: Value, over: list[int], eps: float) -> tuple[Value,
     return c.map(lambda a, b: a * b, apart, factor), centre, factor
 
 
+def _weights(c: Call, scale: Value, bias: Value | None) -> list[Value]:
+    """Scale and bias; of an imported network without those that change nothing."""
+
+    def idle(value: Value | None, number: float) -> bool:
+        own = value is not None and value.constant and value.label not in c.lowering.weights
+        return value is None or (own and bool((value.array == number).all()))
+
+    if c.lowering.symbolic and idle(bias, 0):
+        return [] if idle(scale, 1) else [scale]
+    return [scale] if bias is None else [scale, bias]
+
+
 @operator("InstanceNormalization")
 def instance_norm(c: Call) -> Value:
     x, scale, bias = c.value(0), c.value(1), c.value(2)
     c.attribute("consumed_inputs")
     settings = {"eps": float(c.attribute("epsilon", 1e-5)), "groups": x.shape[1]}
-    return c.apply("group_norm", [x, scale, bias], settings, whole=False)
+    return c.apply("group_norm", [x, *_weights(c, scale, bias)], settings, whole=False)
 
 
 @operator("GroupNormalization", since=18)
@@ -131,10 +147,8 @@ def group_norm(c: Call) -> Value:
     settings = {"eps": float(c.attribute("epsilon", 1e-5)), "groups": groups}
     if c.opset < 21:  # one number a group, where it is one a channel from then on
         each = x.shape[1] // groups
-        scale, bias = (
-            Value.of(np.repeat(v.array, each), constant=v.constant) for v in (scale, bias)
-        )
-    return c.apply("group_norm", [x, scale, bias], settings, whole=False)
+        scale, bias = (v.derived("each", lambda a: np.repeat(a, each)) for v in (scale, bias))
+    return c.apply("group_norm", [x, *_weights(c, scale, bias)], settings, whole=False)
 
 
 @operator("LayerNormalization", since=17)
@@ -142,7 +156,7 @@ def layer_norm(c: Call) -> list[Value | None]:
     x, scale, bias = c.value(0), c.value(1), c.maybe(2)
     axis, eps = c.axis(c.attribute("axis", -1), x.rank), float(c.attribute("epsilon", 1e-5))
     c.attribute("stash_type", 1)
-    weights = [scale] if bias is None else [scale, bias]
+    weights = _weights(c, scale, bias)
     found: Value | None = None
     if all(v.shape == x.shape[axis:] for v in weights):
         whole, _ = c.form(x, [axis])

@@ -156,6 +156,11 @@ def average_pool(c: Call) -> Value:
     x = c.value(0)
     window = Window(c, x)
     counted = window.pads if c.attribute("count_include_pad", 0) else window.none()
+    if window.fits and not any(window.more) and max(window.dilation) == 1:
+        settings = window.settings(window.pads)
+        del settings["dilation"]
+        settings["count_include_pad"] = counted == window.pads
+        return c.apply(f"avg_pool{window.rank}d", [x], settings, whole=False)
     if window.fits:
         settings = {**window.settings(window.sides), "counted": [list(k) for k in counted]}
         return c.apply("mean_pool", [x], settings, whole=False)

@@ -38,27 +38,37 @@ class Cell:
         self.functions = [self._function(k) for k in names[direction * count :][:count]]
         self.after_reset = bool(c.attribute("linear_before_reset", 0)) if c.op == "GRU" else False
         self.coupled = bool(c.attribute("input_forget", 0)) if c.op == "LSTM" else False
-        self.w, self.r = self._weight(1), self._weight(2)
-        bias = c.maybe(3)
-        rows = self.gates * self.hidden
-        both = np.zeros(2 * rows, self.w.dtype) if bias is None else bias.array[direction]
-        self.wb, self.rb = both[:rows], both[rows:]
+        self.rows = self.gates * self.hidden
         peep = c.maybe(7)
-        self.peepholes = None if peep is None else peep.array[direction].reshape(3, self.hidden)
+        self.peepholes = None if peep is None else self._part_of(peep, slice(None))
 
     def _function(self, name: str) -> Function:
         if name.lower() not in _FUNCTIONS:
             self.c.refuse(f"activations expected {', '.join(_FUNCTIONS)}; got {name!r}")
         return _FUNCTIONS[name.lower()]
 
-    def _weight(self, position: int) -> np.ndarray[Any, Any]:
-        found: np.ndarray[Any, Any] = self.c.value(position).array[self.direction]
-        return found
+    def _part_of(self, weights: Value, rows: slice) -> Value:
+        """Some rows of this direction's weights; the same value every time."""
+        key = ("rows", self.direction, rows.start, rows.stop)
+        found = weights.derived(key, lambda a: np.ascontiguousarray(a[self.direction][rows]))
+        return Value.of(found.array, True) if not found.constant else found
 
-    def linear(self, x: Value, w: Any, b: Any) -> Value:
-        """`x·wᵀ + b` for each sample."""
-        weights = [Value.of(np.ascontiguousarray(k), constant=True) for k in (w, b)]
+    def _linear(self, position: int, x: Value, rows: slice) -> Value:
+        """`x·wᵀ + b` for each sample, by rows of the weights of an input."""
+        weights = [self._part_of(self.c.value(position), rows)]
+        bias = self.c.maybe(3)
+        if bias is not None:
+            first = self.rows * (position - 1)
+            weights.append(self._part_of(bias, slice(first + rows.start, first + rows.stop)))
         return self.c.apply("linear", [x, *weights], whole=False)
+
+    def of_input(self, x: Value) -> Value:
+        """What a step's input contributes to all gates."""
+        return self._linear(1, x, slice(0, self.rows))
+
+    def of_state(self, h: Value, rows: slice | None = None) -> Value:
+        """What the state contributes to some rows of the gates, by default to all."""
+        return self._linear(2, h, slice(0, self.rows) if rows is None else rows)
 
     def part(self, value: Value, gate: int) -> Value:
         """The numbers of one gate."""
@@ -72,29 +82,29 @@ class Cell:
 
     def _rnn(self, x: Value, h: Value) -> Value:
         f = self.functions[0]
-        a, b = self.linear(x, self.w, self.wb), self.linear(h, self.r, self.rb)
+        a, b = self.of_input(x), self.of_state(h)
         return self.c.map(lambda p, q: f(p + q), a, b)
 
     def _gru(self, x: Value, h: Value) -> Value:
         f, g = self.functions
         rows, c = 2 * self.hidden, self.c
-        a = self.linear(x, self.w, self.wb)
-        b = self.linear(h, self.r[:rows], self.rb[:rows])
+        new_rows = slice(rows, self.rows)
+        a, b = self.of_input(x), self.of_state(h, slice(0, rows))
         both = c.map(lambda p, q: f(p + q), cut(c, a, 1, 0, rows), b)
         z, reset = self.part(both, 0), self.part(both, 1)
         if self.after_reset:
-            inner = self.linear(h, self.r[rows:], self.rb[rows:])
+            inner = self.of_state(h, new_rows)
             new = c.map(lambda p, q, k: g(p + q * k), self.part(a, 2), reset, inner)
         else:
             kept = c.map(lambda p, q: p * q, reset, h)
-            inner = self.linear(kept, self.r[rows:], self.rb[rows:])
+            inner = self.of_state(kept, new_rows)
             new = c.map(lambda p, q: g(p + q), self.part(a, 2), inner)
         return c.map(lambda k, n, old: (1 - k) * n + k * old, z, new, h)
 
     def _lstm(self, x: Value, h: Value, memory: Value) -> tuple[Value, Value]:
         f, g, last = self.functions
         c = self.c
-        a, b = self.linear(x, self.w, self.wb), self.linear(h, self.r, self.rb)
+        a, b = self.of_input(x), self.of_state(h)
         total = c.map(lambda p, q: p + q, a, b)
         i, o, forget, new = (self.part(total, k) for k in range(4))  # the order of ONNX
         i = self._gate(f, i, memory, 0)
@@ -107,7 +117,8 @@ class Cell:
         """A gate, which may look at the memory through a peephole."""
         if self.peepholes is None:
             return self.c.map(f, x)
-        weight = Value.of(self.peepholes[hole], constant=True)
+        rows = slice(hole * self.hidden, (hole + 1) * self.hidden)
+        weight = self.peepholes.derived(hole, lambda a: a[rows])
         return self.c.map(lambda p, k, w: f(p + k * w), x, memory, weight)
 
 

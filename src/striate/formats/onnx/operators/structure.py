@@ -12,6 +12,9 @@ import numpy as np
 from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import INT64, Value
+from striate.formula.broadcast import place_axes
+from striate.formula.expression import Index, Tensor
+from striate.formula.own import formula_attributes
 
 _MODES = {
     "constant": "constant",
@@ -93,7 +96,7 @@ def permute(c: Call, x: Value, order: Sequence[int]) -> Value:
     if list(order) == list(range(x.rank)):
         return x
     if moved_by_numpy(x):
-        return c.given(np.transpose(x.array, order), constant=x.constant)
+        return x.derived(("permute", tuple(order)), lambda a: np.transpose(a, order))
     whole, shift = c.form(x, [0] if order[0] else [])
     kept = order if whole else order[1:]
     return c.apply("permute", [x], {"order": [k + shift for k in kept]}, whole=whole)
@@ -105,7 +108,7 @@ def moved_by_numpy(x: Value) -> bool:
 
 
 def _is_bookkeeping(x: Value) -> bool:
-    return x.dtype == INT64 or x.dtype.kind not in "fiub" or 0 in x.shape
+    return x.is_known and (x.dtype == INT64 or x.dtype.kind not in "fiub" or 0 in x.shape)
 
 
 # ---- parts -----------------------------------------------------------------------------------
@@ -117,7 +120,7 @@ def cut(c: Call, x: Value, axis: int, start: int, stop: int) -> Value:
         return x
     if moved_by_numpy(x) or stop <= start:
         place = (slice(None),) * axis + (slice(start, max(start, stop)),)
-        return c.given(x.array[place], constant=x.constant)
+        return x.derived(("cut", axis, start, stop), lambda a: a[place])
     whole, shift = c.form(x, [axis])
     settings = {"axis": axis + shift, "start": start, "stop": stop}
     return c.apply("slice", [x], settings, whole=whole)
@@ -276,8 +279,8 @@ def expand(c: Call) -> Value:
     except ValueError:
         c.refuse(f"expected a shape that x {x.shape} broadcasts to; got {c.integers(1)}")
     if moved_by_numpy(x):
-        c.require_room(shape)
-        return c.given(np.broadcast_to(x.array, shape))
+        c.require_room(shape, made=True)
+        return x.derived(("expand", shape), lambda a: np.broadcast_to(a, shape))
     return c.expand(x, shape)
 
 
@@ -291,6 +294,7 @@ def tile(c: Call) -> Value:
         c.refuse(f"expected a number of repeats for each of {x.rank} axes; got {repeats}")
     c.require_room([n * k for n, k in zip(x.shape, repeats, strict=True)])
     if moved_by_numpy(x) or 0 in repeats:
+        c.require_room([n * k for n, k in zip(x.shape, repeats, strict=True)], made=True)
         return c.given(np.tile(x.array, repeats))
     return x if all(k == 1 for k in repeats) else c.tile(x, repeats)
 
@@ -339,16 +343,45 @@ def gather(c: Call) -> Value:
     """Rows of a table by their numbers: an embedding, with the axis of the rows put in front."""
     x, indices = c.value(0), c.value(1)
     axis = c.axis(c.attribute("axis", 0), x.rank)
+    if not indices.is_known and x.constant and axis == 0:
+        return _looked_up(c, x, indices)
     size, rows = x.shape[axis], indices.array.astype(np.int64)
     if rows.size and not -size <= rows.min() <= rows.max() < size:
         c.refuse(f"expected indices from {-size} to {size - 1}; got {rows.min()} to {rows.max()}")
     return rows_of(c, x, np.where(rows < 0, rows + size, rows), axis, indices.constant)
 
 
+def _looked_up(c: Call, table: Value, indices: Value) -> Value:
+    """Rows of the model's own table at places that come with the input."""
+    rest = table.shape[1:]
+    rows = c.reshape(table, (table.shape[0], math.prod(rest)))
+    asked = Value(indices.shape, np.float32, place=indices.place)
+    flat = c.reshape(asked, (asked.shape[0], math.prod(asked.shape[1:])))
+    found = c.apply("embedding", [flat, rows], {"padding": -1}, whole=False, dtype=table.dtype)
+    return c.reshape(found, (*indices.shape, *rest))
+
+
+def _read_along(c: Call, x: Value, rows: Any, axis: int) -> Value:
+    """`x` at fixed places of an axis that is not the batch: a part, or a formula with a table."""
+    places = [int(k) for k in rows.ravel()]
+    shape = (*x.shape[:axis], *rows.shape, *x.shape[axis + 1 :])
+    if places == list(range(places[0], places[0] + len(places))):
+        return c.reshape(cut(c, x, axis, places[0], places[-1] + 1), shape)
+    whole, shift = c.form(x, [])
+    at = place_axes(x.rank + shift)
+    g = Index((("g", 1),))
+    read = [g.through(places) if n == axis + shift else place for n, place in enumerate(at)]
+    made = [g if n == axis + shift else place for n, place in enumerate(at)]
+    settings = formula_attributes(made, Tensor("x")[tuple(read)], sizes={"g": len(places)})
+    return c.reshape(c.apply("formula", [x], settings, whole=whole), shape)
+
+
 def rows_of(c: Call, x: Value, rows: Any, axis: int, constant: bool = True) -> Value:
     """`x` at places of an axis, which the axes of `rows` take the place of."""
     if (x.constant and constant) or _is_bookkeeping(x) or not rows.size:
         return c.given(np.take(x.array, rows, axis), constant=x.constant and constant)
+    if constant and not x.is_known and axis + c.form(x, [])[1] > 0:
+        return _read_along(c, x, rows, axis)
     order = [axis, *(k for k in range(x.rank) if k != axis)]
     table = permute(c, x, order)
     table = c.reshape(table, (table.shape[0], math.prod(table.shape[1:])))

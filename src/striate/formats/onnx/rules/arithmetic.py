@@ -20,7 +20,7 @@ from striate.formula.activation import (
 )
 from striate.formula.broadcast import BATCHED
 from striate.formula.channel_map import prelu
-from striate.formula.expression import Call, Const, Expr, Var, from_json, to_json
+from striate.formula.expression import Call, Const, Expr, Var, from_json, to_json, variables
 from striate.formula.reduce import p_norm, reduce_attributes
 
 # an activation's name -> its operator, its attributes, and the version that it is there since
@@ -78,7 +78,7 @@ def _numbers(e: Expr) -> list[float]:
     return [k for a in e.arguments for k in _numbers(a)] if isinstance(e, Call) else []
 
 
-def _with_setting(e: Expr) -> tuple[str, dict[str, float]] | None:
+def _with_setting(e: Expr) -> tuple[str, dict[str, Any]] | None:
     """An activation with a setting, which is one of its numbers: operator and attributes."""
     for k in dict.fromkeys(_numbers(e)):
         for kind, function, attributes in _SETTINGS:
@@ -106,6 +106,8 @@ def _size(e: Expr) -> int:
 def elementwise(s: Site) -> str | None:
     names = [str(k) for k in s.attributes["inputs"]]
     e = from_json(s.attributes["expr"])
+    if not variables(e):
+        return None  # the same number everywhere: the formula says how often
     if len(names) == 1:
         found = _of_one(s, e)
         if found is not None or _size(e) > _FEW:
@@ -131,8 +133,8 @@ def _of_one(s: Site, e: Expr) -> str | None:
 def broadcast(s: Site) -> str | None:
     names = [str(k) for k in s.attributes["inputs"]]
     e = from_json(s.attributes["expr"])
-    batched = [shape for name, shape in zip(names, s.shapes, strict=True) if name in BATCHED]
-    if s.shape not in batched:
+    read = {*variables(e)} & {*BATCHED}
+    if not any(k in read and shape == s.shape for k, shape in zip(names, s.shapes, strict=True)):
         return None  # the result is larger than each: the formula says how
     return expression(s.b, e, dict(zip(names, s.inputs, strict=True)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from striate.formats.onnx.builder import INT64
@@ -118,7 +120,11 @@ def local_response_norm(s: Site) -> str | None:
     a = s.attributes
     if a["size"] % 2 == 0:  # ONNX puts the odd neighbour on the other side
         return None
-    numbers = {"alpha": float(a["alpha"]), "beta": float(a["beta"]), "bias": float(a["k"])}
+    numbers: dict[str, Any] = {
+        "alpha": float(a["alpha"]),
+        "beta": float(a["beta"]),
+        "bias": float(a["k"]),
+    }
     return s.b.op("LRN", s.x, size=int(a["size"]), **numbers)
 
 
