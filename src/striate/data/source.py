@@ -58,9 +58,7 @@ class Source(ABC):
             out: (m, c, h, w) float32, C order.
         """
 
-    def batch(
-        self, indices: ArrayLike, out: Images | None = None
-    ) -> tuple[Images, NDArray[Any]]:
+    def batch(self, indices: ArrayLike, out: Images | None = None) -> tuple[Images, NDArray[Any]]:
         """The samples at `indices`, in that order.
 
         Args:
@@ -148,7 +146,9 @@ class Source(ABC):
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.shape))
         kind = type(self).__name__
-        return f"{kind} {self.name!r}: {len(self):,} pictures {shape} in {len(self.classes)} classes"
+        return (
+            f"{kind} {self.name!r}: {len(self):,} pictures {shape} in {len(self.classes)} classes"
+        )
 
 
 class View(Source):
