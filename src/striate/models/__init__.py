@@ -43,6 +43,7 @@ from striate.models.resnet import (
     resnext50_32x4d,
     wide_resnet50_2,
 )
+from striate.models.sliding import SlidingClassifier, convolutionalize
 from striate.models.squeezenet import SqueezeNet, squeezenet1_0, squeezenet1_1
 from striate.models.unet import UNet, unet
 from striate.models.vgg import (
@@ -75,12 +76,14 @@ __all__ = [
     "MobileNetV2",
     "PatternNet",
     "ResNet",
+    "SlidingClassifier",
     "SqueezeNet",
     "UNet",
     "alexnet",
     "alexnet_2012",
     "build",
     "cifar_vgg",
+    "convolutionalize",
     "efficientnet_b0",
     "efficientnet_b1",
     "efficientnet_b2",
