@@ -21,6 +21,7 @@ from striate.version import __version__
 
 if TYPE_CHECKING:
     from striate import data, errors, filters, formats, inspect, models, nn, optim, plot
+    from striate.formats.convert import convert
     from striate.formats.model_file import load, save
     from striate.formats.torch_file import load_torch
     from striate.formats.torch_write import save_torch
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
     from striate.nn.gradient_check import check_gradient
     from striate.nn.gradients import gradient, jacobian, vjp
     from striate.settings import get_num_threads, manual_seed, set_num_threads
+    from striate.torch_bridge import from_torch
     from striate.train.fit import fit
+    from striate.train.lr_find import lr_find
 
 __all__ = [
     "Graph",
     "__version__",
     "check_gradient",
+    "convert",
     "data",
     "errors",
     "explain",
@@ -45,12 +49,14 @@ __all__ = [
     "fit",
     "formats",
     "freeze",
+    "from_torch",
     "get_num_threads",
     "gradient",
     "inspect",
     "jacobian",
     "load",
     "load_torch",
+    "lr_find",
     "manual_seed",
     "models",
     "nn",
@@ -71,14 +77,17 @@ _MODULES = (
 _HOMES = {
     "Graph": "striate.graph.graph",
     "check_gradient": "striate.nn.gradient_check",
+    "convert": "striate.formats.convert",
     "explain": "striate.inspect.explain",
     "fit": "striate.train.fit",
     "freeze": "striate.nn.frozen",
+    "from_torch": "striate.torch_bridge",
     "get_num_threads": "striate.settings",
     "gradient": "striate.nn.gradients",
     "jacobian": "striate.nn.gradients",
     "load": "striate.formats.model_file",
     "load_torch": "striate.formats.torch_file",
+    "lr_find": "striate.train.lr_find",
     "manual_seed": "striate.settings",
     "save": "striate.formats.model_file",
     "save_torch": "striate.formats.torch_write",

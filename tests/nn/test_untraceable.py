@@ -147,11 +147,11 @@ def unregistered_function(self, x):
 
 
 def foreign_attribute(self, x):
-    return x.cuda()  # HERE
+    return x.angle()  # HERE
 
 
 def in_place_method(self, x):
-    return x.relu_()  # HERE
+    return x.softmax_(1)  # HERE
 
 
 def matrix_product(self, x):
@@ -195,8 +195,8 @@ CASES = [
     (remainder, "no such operator", "F.scalar"),
     (unregistered, "the network does not know", "nn.ModuleList"),
     (unregistered_function, "the network does not know", "__init__"),
-    (foreign_attribute, "no attribute 'cuda'", "There is: "),
-    (in_place_method, "no attribute 'relu_'", "x = x.relu(...)"),
+    (foreign_attribute, "no attribute 'angle'", "There is: "),
+    (in_place_method, "no attribute 'softmax_'", "x = x.softmax(...)"),
     (matrix_product, "@ is between tensors and parameters", "nn.Parameter"),
     (tensor_exponent, "exponent is a tensor", "scalar.exp"),
     (loss_inside, "is a loss", "striate.fit"),

@@ -13,7 +13,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from striate.cli import bench, cache, demo, evaluate, explain, predict, summary, train, tune
+from striate.cli import (
+    bench,
+    cache,
+    convert,
+    demo,
+    evaluate,
+    explain,
+    predict,
+    summary,
+    train,
+    tune,
+)
 from striate.cli.failures import ERROR, reported, say_error
 from striate.errors import suggest
 
@@ -48,6 +59,7 @@ app.command("evaluate", short_help="Judge a model on a data set.")(evaluate.eval
 app.command("predict", short_help="Say what is on pictures.")(predict.predict)
 app.command("summary", short_help="Show a network's shapes and costs.")(summary.summary)
 app.command("explain", short_help="Show the arithmetic of one activation.")(explain.explain)
+app.command("convert", short_help="Write a model in another file format.")(convert.convert)
 app.command("bench", short_help="Time a network, layer by layer.")(bench.bench)
 app.command("tune", short_help="Find a network's fastest algorithms.")(tune.tune)
 app.add_typer(cache.app, name="cache")

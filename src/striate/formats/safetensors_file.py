@@ -89,7 +89,8 @@ def load_tensors(path: StrPath) -> tuple[dict[str, NDArray[Any]], dict[str, str]
     Args:
         path: the file.
     Returns:
-        (tensors, metadata): arrays that may be written to, in the order of their names; texts.
+        (tensors, metadata): arrays that may be written to, in the order of their names, bfloat16
+            as float32; texts.
     Raises:
         ModelError: no such file, not a safetensors file, truncated, damaged, or with a dtype that
             NumPy has not.
@@ -207,9 +208,12 @@ def _metadata(name: str, header: bytes) -> dict[str, str]:
 
 def _array(name: str, key: str, entry: Mapping[str, Any]) -> NDArray[Any]:
     dtype = _DTYPES.get(entry["dtype"])
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        halves = np.frombuffer(entry["data"], "<u2").astype(np.uint32)
+        return (halves << 16).view(np.float32).reshape(entry["shape"])
     if dtype is None:
         raise ModelError(
-            f"{name}: expected dtypes {', '.join(_DTYPES)}; got dtype={entry['dtype']} of "
+            f"{name}: expected dtypes {', '.join(_DTYPES)}, BF16; got dtype={entry['dtype']} of "
             f"{key!r}, shape {tuple(entry['shape'])}. Save it as float32."
         )
     array: NDArray[Any] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])

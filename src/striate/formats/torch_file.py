@@ -40,7 +40,13 @@ _MOST_DEPTH = 100
 _CONTENT = "/data.pkl"
 
 
-def load_torch(path: StrPath, key: str | None = None, strip: bool = True) -> dict[str, Array]:
+def load_torch(
+    path: StrPath,
+    key: str | None = None,
+    strip: bool = True,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Array]:
     """The weights in a torch checkpoint (.pth, .pt) by name, for `net.load_state_dict`.
 
     Nothing in the file is run. bfloat16 becomes float32, which holds it exactly; all other dtypes
@@ -51,6 +57,7 @@ def load_torch(path: StrPath, key: str | None = None, strip: bool = True) -> dic
         key: which entry has the weights, where they are one of several ("model_ema"); by default
             the whole, or its entry "state_dict", "model", "net" …
         strip: take off "module." or "_orig_mod.", where every name begins with it.
+        progress: called with the bytes read so far and the size of the file.
     Returns:
         name -> array.
     Raises:
@@ -64,7 +71,7 @@ def load_torch(path: StrPath, key: str | None = None, strip: bool = True) -> dic
     ...     load_torch(f"{folder}/net.pth")["fc.weight"].shape
     (2, 3)
     """
-    found = _weights(read_torch(path), key, os.fspath(path))
+    found = _weights(read_torch(path, progress), key, os.fspath(path))
     while strip:
         prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in found)), "")
         if not prefix or not found:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from striate.errors import ModelError
 from striate.formula.activation import map_expression
-from striate.formula.expression import Call, Const, Expr, Var, evaluate
+from striate.formula.expression import Call, Const, Expr, Var, evaluate, from_json
 from striate.graph.graph import Graph, Node
+from striate.measure.torch_steps import STEPS, Step
 
 Weights = Mapping[str, NDArray[Any]]
-Step = Callable[..., Any]
 # Operations whose output may be overwritten: their gradient does not read it.
 _REPLACEABLE = ("conv2d", "conv_transpose2d", "linear", "batch_norm")
 
@@ -53,53 +53,50 @@ def torch_module(
     class GraphModule(base):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.slots = {n.name: k for k, n in enumerate(graph.nodes.values())}
+            slots = {n.name: k for k, n in enumerate(graph.nodes.values())}
+            statistics, self._held = running_statistics(graph), []
             for node in graph.parameters:
                 value = torch.tensor(weights[node.name], dtype=dtype or torch.float32)
-                self._keep(node.name, value)
-            self.order = [_plain(n.name) for n in graph.parameters]
-            self.places = [self.slots[n.name] for n in graph.parameters]
-            self.given = [self.slots[n.name] for n in graph.inputs]
-            self.last = self.slots[graph.outputs[0]]
-            self.steps = [
-                (
-                    _step(graph, n, inplace, training),
-                    [self.slots[i] for i in n.inputs],
-                    self.slots[n.name],
-                )
+                holder, leaf = _holder(self, node.name), node.name.rpartition(".")[2]
+                if node.name in statistics:
+                    holder.register_buffer(leaf, value)
+                else:
+                    holder.register_parameter(leaf, torch.nn.Parameter(value))
+                self._held.append((holder, leaf, slots[node.name]))
+            self._given = [slots[n.name] for n in graph.inputs]
+            self._count, self._last = len(slots), slots[graph.outputs[0]]
+            self._steps = [
+                (_step(graph, n, inplace, training), [slots[i] for i in n.inputs], slots[n.name])
                 for n in graph.steps
             ]
 
-        def _keep(self, name: str, value: Any) -> None:
-            if name in running_statistics(graph):
-                self.register_buffer(_plain(name), value)
-            else:
-                self.register_parameter(_plain(name), torch.nn.Parameter(value))
-
         def forward(self, *images: Any) -> Any:
-            values: list[Any] = [None] * len(self.slots)
-            for place, image in zip(self.given, images, strict=True):
+            values: list[Any] = [None] * self._count
+            for place, image in zip(self._given, images, strict=True):
                 values[place] = image
-            for place, name in zip(self.places, self.order, strict=True):
-                values[place] = getattr(self, name)
-            for call, inputs, place in self.steps:
+            for holder, leaf, place in self._held:
+                values[place] = getattr(holder, leaf)
+            for call, inputs, place in self._steps:
                 values[place] = call(*[values[i] for i in inputs])
-            return values[self.last]
+            return values[self._last]
 
         def arrays(self) -> dict[str, NDArray[Any]]:
             """The parameters (without running statistics) by their names in the graph."""
             return {
-                n.name: getattr(self, _plain(n.name)).detach().contiguous().numpy()
-                for n in graph.parameters
-                if n.name not in running_statistics(graph)
+                name: k.detach().contiguous().numpy()
+                for name, k in self.named_parameters(remove_duplicate=False)
             }
 
     return GraphModule()
 
 
-def _plain(name: str) -> str:
-    """A name that torch takes: without dots."""
-    return "p_" + name.replace(".", "__")
+def _holder(root: Any, name: str) -> Any:
+    """The module that holds "layer1.0.weight": made, with those above it, where it is missing."""
+    for part in name.split(".")[:-1]:
+        if part not in root._modules:
+            root.add_module(part, torch_package().nn.Module())
+        root = root._modules[part]
+    return root
 
 
 def running_statistics(graph: Graph) -> set[str]:
@@ -113,7 +110,10 @@ def _step(graph: Graph, node: Node, inplace: bool, training: bool) -> Step:
     if node.op == "batch_norm":
         return _batch_norm(node, training)
     if node.op not in _STEPS:
-        raise ModelError(f"torch_graph: no step for {node.op!r}")
+        raise ModelError(
+            f"to_torch: expected operations that torch has; got {node.op!r} ({node.name}). Write "
+            "that layer in torch, or save the weights: striate.save_torch(net, path)."
+        )
     return _STEPS[node.op](node)
 
 
@@ -201,12 +201,36 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "div": operator.truediv,
     "neg": operator.neg,
     "pow": operator.pow,
-    "where": lambda condition, a, b: condition * a + (1 - condition) * b,
+    "where": lambda condition, a, b: torch_package().where(condition != 0, a, b),
     "gt": lambda a, b: (a > b) * 1.0,
     "ge": lambda a, b: (a >= b) * 1.0,
     "lt": lambda a, b: (a < b) * 1.0,
     "le": lambda a, b: (a <= b) * 1.0,
+    "eq": lambda a, b: (a == b) * 1.0,
+    "ne": lambda a, b: (a != b) * 1.0,
+    "softplus": lambda a: torch_package().nn.functional.softplus(a, threshold=80.0),
 }
+
+
+def _broadcast_map(node: Node) -> Step:
+    names, body = node.attributes["inputs"], from_json(node.attributes["expr"])
+    return lambda *values: _on_tensors(body, dict(zip(names, values, strict=True)))
+
+
+def _reduce(node: Node) -> Step:
+    a = node.attributes
+    inner, outer = from_json(a["inner"]), from_json(a["outer"])
+    axes, keepdim, name = (
+        list(a["axes"]),
+        bool(a["keepdim"]),
+        "sum" if a["how"] == "sum" else "amax",
+    )
+
+    def call(x: Any) -> Any:
+        terms = _on_tensors(inner, {"x": x})
+        return _on_tensors(outer, {"t": getattr(terms, name)(axes, keepdim)})
+
+    return call
 
 
 # ---- layers ----------------------------------------------------------------------------------
@@ -219,8 +243,9 @@ def _padded(padding: Sequence[Sequence[int]]) -> tuple[Any, Any]:
     return (0,) * len(padding), [k for pair in reversed(list(padding)) for k in pair]
 
 
-def _conv2d(node: Node) -> Step:
+def _conv(node: Node) -> Step:
     F = torch_package().nn.functional
+    conv = getattr(F, node.op)
 
     a = node.attributes
     sides, before = _padded(a["padding"])
@@ -228,21 +253,21 @@ def _conv2d(node: Node) -> Step:
 
     def call(x: Any, w: Any, b: Any = None) -> Any:
         x = x if before is None else F.pad(x, before)
-        return F.conv2d(x, w, b, stride, sides, dilation, groups)
+        return conv(x, w, b, stride, sides, dilation, groups)
 
     return call
 
 
-def _conv_transpose2d(node: Node) -> Step:
-    F = torch_package().nn.functional
+def _conv_transpose(node: Node) -> Step:
+    conv = getattr(torch_package().nn.functional, node.op)
 
     a = node.attributes
     sides, uneven = _padded(a["padding"])
     if uneven is not None:
         raise ModelError("torch_graph: uneven padding of a transposed convolution")
-    extra = tuple(int(k) for k in a.get("output_padding", (0, 0)))
+    extra = tuple(int(k) for k in a.get("output_padding", (0,) * len(a["stride"])))
     stride, dilation, groups = tuple(a["stride"]), tuple(a["dilation"]), int(a["groups"])
-    return lambda x, w, b=None: F.conv_transpose2d(x, w, b, stride, sides, extra, groups, dilation)
+    return lambda x, w, b=None: conv(x, w, b, stride, sides, extra, groups, dilation)
 
 
 def _linear(_: Node) -> Step:
@@ -251,8 +276,9 @@ def _linear(_: Node) -> Step:
     return lambda x, w, b=None: F.linear(x, w, b)
 
 
-def _max_pool2d(node: Node) -> Step:
+def _max_pool(node: Node) -> Step:
     F = torch_package().nn.functional
+    pool = getattr(F, node.op)
 
     a = node.attributes
     sides, before = _padded(a["padding"])
@@ -260,27 +286,27 @@ def _max_pool2d(node: Node) -> Step:
 
     def call(x: Any) -> Any:
         x = x if before is None else F.pad(x, before, value=float("-inf"))
-        return F.max_pool2d(x, kernel, stride, sides, dilation)
+        return pool(x, kernel, stride, sides, dilation)
 
     return call
 
 
-def _avg_pool2d(node: Node) -> Step:
-    F = torch_package().nn.functional
+def _avg_pool(node: Node) -> Step:
+    pool = getattr(torch_package().nn.functional, node.op)
 
     a = node.attributes
     sides, before = _padded(a["padding"])
     if before is not None:
         raise ModelError("torch_graph: uneven padding of an average")
     kernel, stride, counted = tuple(a["kernel"]), tuple(a["stride"]), bool(a["count_include_pad"])
-    return lambda x: F.avg_pool2d(x, kernel, stride, sides, False, counted)
+    return lambda x: pool(x, kernel, stride, sides, False, counted)
 
 
-def _adaptive_avg_pool2d(node: Node) -> Step:
-    F = torch_package().nn.functional
+def _adaptive_pool(node: Node) -> Step:
+    pool = getattr(torch_package().nn.functional, node.op)
 
     size = tuple(node.shape[1:])
-    return lambda x: F.adaptive_avg_pool2d(x, size)
+    return lambda x: pool(x, size)
 
 
 def _batch_norm(node: Node, training: bool) -> Step:
@@ -328,17 +354,22 @@ def _softmax(_: Node) -> Step:
     return lambda x: torch.softmax(x, 1)
 
 
+_RANKS = ("1d", "2d", "3d")
 _STEPS: dict[str, Callable[[Node], Step]] = {
-    "conv2d": _conv2d,
-    "conv_transpose2d": _conv_transpose2d,
-    "linear": _linear,
-    "max_pool2d": _max_pool2d,
-    "avg_pool2d": _avg_pool2d,
-    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
-    "local_response_norm": _local_response_norm,
+    **dict.fromkeys((f"conv{rank}" for rank in _RANKS), _conv),
+    **dict.fromkeys((f"conv_transpose{rank}" for rank in _RANKS), _conv_transpose),
+    **dict.fromkeys((f"max_pool{rank}" for rank in _RANKS), _max_pool),
+    **dict.fromkeys((f"avg_pool{rank}" for rank in _RANKS), _avg_pool),
+    **dict.fromkeys((f"adaptive_avg_pool{rank}" for rank in _RANKS), _adaptive_pool),
+    **dict.fromkeys((f"adaptive_max_pool{rank}" for rank in _RANKS), _adaptive_pool),
+    "broadcast_map": _broadcast_map,
     "concat": _concat,
-    "slice": _slice,
-    "reshape": _reshape,
     "dropout": _dropout,
+    "linear": _linear,
+    "local_response_norm": _local_response_norm,
+    "reduce": _reduce,
+    "reshape": _reshape,
+    "slice": _slice,
     "softmax": _softmax,
+    **STEPS,
 }

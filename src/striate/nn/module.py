@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -494,6 +495,15 @@ class Module:
         a tuple of shapes."""
         shape: Shape | tuple[Shape, ...] | None = self.__dict__["_last_shape"]
         return shape
+
+    def to_torch(self, input_shape: Any = None) -> Any:
+        """The same network as a `torch.nn.Module`; see `striate.torch_bridge.to_torch`.
+
+        Args:
+            input_shape: of one sample, where the network was never called.
+        """
+        # By name: the bridge stands on the floors above this one, and torch may be absent.
+        return import_module("striate.torch_bridge").to_torch(self, input_shape)
 
     # ---- text --------------------------------------------------------------------------------
 
