@@ -11,7 +11,7 @@ from striate.cli.networks import probabilities
 from striate.cli.options import Backend, Data, Json, Model, Threads, print_json, use_threads
 
 if TYPE_CHECKING:
-    from striate.data.dataset import DataSet
+    from striate.data.source import Source
     from striate.nn.graph_module import GraphModule
     from striate.train.evaluate import Evaluation
 
@@ -71,7 +71,7 @@ def evaluate(
 
 
 def write_figures(
-    net: GraphModule, result: Evaluation, data: DataSet, folder: Path, backend: str | None
+    net: GraphModule, result: Evaluation, data: Source, folder: Path, backend: str | None
 ) -> list[Path]:
     """The confusion matrix and the worst mistakes as pictures in a folder."""
     from striate import plot
@@ -82,10 +82,10 @@ def write_figures(
         result.confusion, result.names, title=f"Confusion matrix: {data.name}"
     )
     worst = [mistake.index for mistake in result.mistakes[:_MOST]]
-    images = data.images[worst]
+    images, labels = data.batch(worst)
     mistakes = plot.mistakes(
         images,
-        data.labels[worst],
+        labels,
         probabilities(net, images, backend),
         result.names,
         of=(len(result.mistakes), result.samples),

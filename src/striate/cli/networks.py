@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from striate.data.dataset import DataSet
     from striate.data.pictures import Picture
+    from striate.data.source import Source
     from striate.graph.graph import Graph
     from striate.nn.graph_module import GraphModule
     from striate.nn.module import Module
@@ -155,11 +155,12 @@ def _user_error(file: Path, error: Exception) -> str:
 # ---- what travels with a model ---------------------------------------------------------------
 
 
-def notes_of(data: DataSet) -> dict[str, Any]:
+def notes_of(data: Source) -> dict[str, Any]:
     """What a model trained on this data shall carry: names of the classes and the background."""
     notes: dict[str, Any] = {"data": data.name, "classes": list(data.classes)}
-    if data.images.shape[1] == 1:
-        sample = data.images[:: max(1, len(data) // 500), 0]
+    if data.shape[0] == 1:
+        rows = range(0, len(data), max(1, len(data) // 500))
+        sample = data.batch(rows)[0][:, 0]
         edges = (sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1])
         bright = sum(float(edge.mean()) for edge in edges) / len(edges) > 0.5
         notes["background"] = "light" if bright else "dark"

@@ -13,22 +13,32 @@ from striate.cli.failures import Interruption
 from striate.cli.options import Backend, Data, Threads, use_threads
 
 if TYPE_CHECKING:
-    from striate.data.dataset import DataSet
+    from striate.data.source import Source
     from striate.nn.module import Module
-    from striate.optim import Optimizer
+    from striate.optim import Optimizer, Schedule
     from striate.train.run import Run
 
 _OPTIONS_FILE = "train.json"
 _CHECKPOINT = "checkpoint.safetensors"
-_NOT_KEPT = ("out", "resume", "threads", "ctx")  # what does not belong to the training itself
+# What does not belong to the training itself.
+_NOT_KEPT = ("out", "resume", "threads", "ctx", "source", "find_lr")
 
 
 def train(
     ctx: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATA]", help="The same as --data.", show_default=False),
+    ] = None,
     data: Data = "digits",
     model: Annotated[
         str,
-        typer.Option(metavar="NAME|FILE.py:CLASS", help="lenet5, or a class in a Python file."),
+        typer.Option(
+            "--model",
+            "--net",
+            metavar="NAME|FILE.py:CLASS",
+            help="A network's name, as lenet5 or resnet18, or a class in a Python file.",
+        ),
     ] = "lenet5",
     epochs: Annotated[
         int, typer.Option(metavar="N", help="How many times each image is used.")
@@ -56,13 +66,50 @@ def train(
     schedule: Annotated[
         str,
         typer.Option(
-            metavar="constant|step|cosine|one-cycle", help="The course of the learning rate."
+            metavar="constant|step|cosine|one-cycle|plateau",
+            help="The course of the learning rate.",
         ),
     ] = "constant",
+    warmup: Annotated[
+        float,
+        typer.Option(metavar="EPOCHS", help="Epochs in which the rate rises from 0, as 0.5."),
+    ] = 0.0,
     weight_decay: Annotated[
         float | None,
         typer.Option(
             metavar="RATE", help="The weight decay.", show_default="adamw 0.01, the others 0"
+        ),
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS",
+            help="How images are changed while training, as flip,crop4,rotate10,cutout8.",
+            show_default="not at all",
+        ),
+    ] = None,
+    label_smoothing: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of the target that is spread over all classes."),
+    ] = 0.0,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NORM", help="The longest gradient; longer ones are cut.", show_default="none"
+        ),
+    ] = None,
+    clip_value: Annotated[
+        float | None,
+        typer.Option(
+            metavar="VALUE", help="The largest number in a gradient.", show_default="none"
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DECAY",
+            help="Judge and keep a moving average of the weights, as 0.999.",
+            show_default="the weights themselves",
         ),
     ] = None,
     validation: Annotated[
@@ -92,26 +139,59 @@ def train(
             show_default="runs/MODEL-DATA",
         ),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write TensorBoard events and log.jsonl there.",
+            show_default="none",
+        ),
+    ] = None,
+    save_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Write a checkpoint within an epoch too, after so many steps.",
+            show_default="every five minutes",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with the training in --out; its options are kept."),
+    ] = False,
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Do not train: try rising learning rates and draw the losses.",
+        ),
     ] = False,
     backend: Backend = None,
 ) -> None:
     """Train a network, keep it after every epoch, and judge it on the test images at the end.
 
-    The same seed gives the same bits, on any number of threads, stopped and resumed or not.
+    The same seed gives the same bits, on any number of threads, stopped and resumed or not, also
+    where the process was killed in the middle of an epoch.
 
     \b
     Examples:
-      striate train --data mnist --epochs 5 --schedule one-cycle --lr 0.003
-      striate train --data fashion-mnist --validation 0.1 --early-stopping 3 --out runs/fashion
+      striate train mnist --epochs 5 --schedule one-cycle --lr 0.003
+      striate train fashion-mnist --validation 0.1 --early-stopping 3 --out runs/fashion
+      striate train path/to/pictures --net net.py:Net --augment flip,crop4 --ema 0.999 --clip 1
+      striate train mnist --find-lr
       striate train --model net.py:Net --data path/to/idx-files --optimizer nesterov
       striate train --resume --out runs/fashion
     """
     given = {key: value for key, value in ctx.params.items() if key not in _NOT_KEPT}
-    folder, options = _folder(out, resume, given, _explicit(ctx))
+    explicit = _explicit(ctx)
+    if source is not None:
+        given["data"] = _one_data(source, data, explicit)
+        explicit.add("data")
     use_threads(threads)
+    if find_lr:
+        find_learning_rate(given, out)
+        return
+    folder, options = _folder(out, resume, given, explicit)
     run_training(folder, options, resume)
 
 
@@ -126,6 +206,7 @@ def run_training(folder: Path, options: dict[str, Any], resume: bool) -> None:
             f"{options['early_stopping']} alone. Add --validation 0.1 to split off a tenth."
         )
     optimizer = _optimizer(options)
+    _steps(options)
     training, test = load(options["data"])
     net = _network(options, training)
     _announce(options, training, test, net, folder)
@@ -135,6 +216,33 @@ def run_training(folder: Path, options: dict[str, Any], resume: bool) -> None:
 
 
 # ---- options ---------------------------------------------------------------------------------
+
+
+def _one_data(source: str, data: str, explicit: set[str]) -> str:
+    from striate.errors import OptionError
+
+    if "data" in explicit and source != data:
+        raise OptionError(
+            f"--data: expected the data once; got {source} and --data {data}. Leave one out."
+        )
+    return source
+
+
+def _steps(options: dict[str, Any]) -> None:
+    """Find mistakes in --augment before the data is read."""
+    from striate.data.augment_text import augmentation
+
+    text = options["augment"]
+    if text is not None and "normali" not in text:
+        augmentation(text)
+
+
+def _schedule(options: dict[str, Any]) -> Schedule | str:
+    from striate.optim import Warmup, make_schedule
+
+    if not options["warmup"]:
+        return str(options["schedule"])
+    return Warmup(make_schedule(options["schedule"]), options["warmup"])
 
 
 def _explicit(ctx: typer.Context) -> set[str]:
@@ -236,23 +344,23 @@ def _optimizer(options: dict[str, Any]) -> Optimizer:
 # ---- the training ----------------------------------------------------------------------------
 
 
-def _network(options: dict[str, Any], training: DataSet) -> Module:
+def _network(options: dict[str, Any], training: Source) -> Module:
     from striate.cli.networks import new_network, notes_of
     from striate.settings import manual_seed
 
     manual_seed(options["seed"])
-    channels = training.images.shape[1]
+    channels = training.shape[0]
     net = new_network(options["model"], len(training.classes), channels)
     net.notes = notes_of(training)  # travel with the model file
     return net
 
 
 def _announce(
-    options: dict[str, Any], training: DataSet, test: DataSet, net: Module, folder: Path
+    options: dict[str, Any], training: Source, test: Source, net: Module, folder: Path
 ) -> None:
     from striate.settings import get_num_threads
 
-    shape = "×".join(map(str, training.images.shape[1:]))
+    shape = "×".join(map(str, training.shape))
     count = sum(p.numel() for p in net.parameters())
     threads = get_num_threads()
     typer.echo(
@@ -265,12 +373,16 @@ def _announce(
         f"{options['optimizer']}, {options['schedule']} rate, seed {options['seed']}, "
         f"{threads} thread{'s' if threads != 1 else ''}"
     )
+    more = ("augment", "label_smoothing", "clip", "clip_value", "ema", "warmup")
+    extra = [f"{name.replace('_', ' ')} {options[name]}" for name in more if options[name]]
+    if extra:
+        typer.echo(f"          {', '.join(extra)}")
     typer.echo(f"writes to {folder}\n")
 
 
 def _fit(
     net: Module,
-    training: DataSet,
+    training: Source,
     optimizer: Optimizer,
     options: dict[str, Any],
     folder: Path,
@@ -286,8 +398,15 @@ def _fit(
             epochs=options["epochs"],
             batch_size=options["batch_size"],
             optimizer=optimizer,
-            schedule=options["schedule"],
+            schedule=_schedule(options),
+            label_smoothing=options["label_smoothing"],
+            augment=options["augment"],
+            clip_norm=options["clip"],
+            clip_value=options["clip_value"],
+            ema=options["ema"],
             seed=options["seed"],
+            log=options["log"],
+            save_steps=options["save_steps"],
             out=folder,
             resume=resume,
             early_stopping=options["early_stopping"],
@@ -298,7 +417,7 @@ def _fit(
         raise Interruption(f"{stop}\nGo on with:  {command}") from None
 
 
-def _conclude(net: Module, run: Run, test: DataSet, options: dict[str, Any], folder: Path) -> None:
+def _conclude(net: Module, run: Run, test: Source, options: dict[str, Any], folder: Path) -> None:
     from striate.train import evaluate
 
     result = evaluate(net, test, backend=options["backend"])
@@ -314,3 +433,44 @@ def _conclude(net: Module, run: Run, test: DataSet, options: dict[str, Any], fol
     typer.echo("\nNext:")
     typer.echo(f"  striate evaluate {path} --data {shlex.quote(options['data'])}")
     typer.echo(f"  striate summary {path}")
+
+
+# ---- the learning rate -----------------------------------------------------------------------
+
+
+def find_learning_rate(options: dict[str, Any], out: str | None) -> None:
+    """Try rising learning rates with the options of a training; write lr.png and lr.json."""
+    from striate import plot
+    from striate.data.named import load
+    from striate.files import make_folder
+    from striate.train.lr_find import lr_find, save_json
+
+    optimizer = _optimizer(options)
+    _steps(options)
+    training, _ = load(options["data"])
+    found = lr_find(
+        _network(options, training),
+        training,
+        batch_size=options["batch_size"],
+        optimizer=optimizer,
+        augment=options["augment"],
+        seed=options["seed"],
+        backend=options["backend"],
+    )
+    wanted = default_folder(options)
+    folder = free_folder(wanted.with_name(f"{wanted.name}-lr")) if out is None else Path(out)
+    make_folder(folder)
+    save_json(found, str(folder / "lr.json"))
+    title = f"Learning rates: {options['model']} on {Path(options['data']).name}"
+    plot.save(
+        plot.learning_rates(
+            found.rates, found.losses, found.smoothed, title=title, suggestion=found.suggestion
+        ),
+        folder / "lr.png",
+    )
+    typer.echo(
+        f"{len(found.rates)} steps from {found.rates[0]:.1e} to {found.rates[-1]:.1e}; lowest loss "
+        f"{found.smoothed.min():.4f}"
+    )
+    typer.echo(f"suggestion  --lr {found.suggestion:.1e}")
+    typer.echo(f"written to {folder}: lr.png, lr.json")

@@ -9,7 +9,16 @@ from striate.plot.activations import feature_maps
 from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
 from striate.plot.scalars import scalar_functions
-from striate.plot.training import curves
+from striate.plot.training import curves, learning_rates
 from striate.plot.weights import filters
 
-__all__ = ["confusion", "curves", "feature_maps", "filters", "mistakes", "save", "scalar_functions"]
+__all__ = [
+    "confusion",
+    "curves",
+    "feature_maps",
+    "filters",
+    "learning_rates",
+    "mistakes",
+    "save",
+    "scalar_functions",
+]

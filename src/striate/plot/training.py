@@ -1,4 +1,4 @@
-"""The course of a training: loss and accuracy by epoch."""
+"""The course of a training: loss and accuracy by epoch; loss by learning rate."""
 
 from __future__ import annotations
 
@@ -49,6 +49,53 @@ def curves(
         page.text(x - 0.45, MARGIN + 0.74, name, size=9, weight="bold")
         axes = page.axes(x, MARGIN + 0.86, _PANEL_W, _PANEL_H)
         _draw_panel(axes, {n: _line(n, v) for n, v in lines.items()}, percent)
+    return page.figure
+
+
+@styled
+def learning_rates(
+    rates: ArrayLike,
+    losses: ArrayLike,
+    smoothed: ArrayLike,
+    *,
+    suggestion: float | None = None,
+    title: str = "Learning rates",
+) -> Figure:
+    """The losses of a sweep over learning rates, as `striate.lr_find` brings them.
+
+    Args:
+        rates: (steps,), rising, above 0.
+        losses: (steps,), of each step's batch.
+        smoothed: (steps,), their running mean.
+        suggestion: a rate that is marked.
+        title: the headline.
+    Returns:
+        The figure.
+    Raises:
+        ShapeError: the three have different lengths.
+    """
+    x, raw, mean = (_line("learning_rates", v) for v in (rates, losses, smoothed))
+    if not len(x) == len(raw) == len(mean):
+        raise ShapeError(
+            f"plot.learning_rates: expected three lines of one length; got {x.shape}, "
+            f"{raw.shape}, {mean.shape}."
+        )
+    page = Page(4.6 + 2 * MARGIN, _PANEL_H + 1.1 + 2 * MARGIN)
+    under = "" if suggestion is None else f"the loss falls fastest at {suggestion:.1e}"
+    page.title(title, under)
+    axes = page.axes(MARGIN + 0.5, MARGIN + 0.7, 3.9, _PANEL_H)
+    axes.plot(x, raw, color=RULE, linewidth=0.8)
+    axes.plot(x, mean, color=BLUE, linewidth=1.6)
+    axes.set_xscale("log")
+    low, high = float(mean.min()), float(mean.max())
+    high = min(high, mean[0] + (mean[0] - low))  # what comes after the minimum may be very high
+    axes.set_ylim(low - 0.1 * (high - low) - 1e-9, high + 0.15 * (high - low) + 1e-9)
+    if suggestion is not None:
+        axes.axvline(suggestion, color=ORANGE, linewidth=1.2)
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
     return page.figure
 
 

@@ -75,7 +75,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         for group, arrays in zip(_GROUPS, groups, strict=True)
         for name, array in arrays.items()
     }
-    data = {"history": checkpoint.history, "settings": checkpoint.settings}
+    data: dict[str, Any] = {"history": checkpoint.history, "settings": checkpoint.settings}
     if checkpoint.step:
         data["step"] = checkpoint.step
     course = json.dumps(data)
