@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -39,8 +38,7 @@ class Augmentation(ABC):
 
     def settings(self) -> dict[str, Any]:
         """The step as numbers and texts, for a training's record."""
-        fields = asdict(self) if is_dataclass(self) and not isinstance(self, type) else {}
-        return {"step": type(self).__name__, **fields}
+        return {"step": type(self).__name__, **vars(self)}
 
 
 class Warp(Augmentation):

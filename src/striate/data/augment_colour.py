@@ -65,7 +65,7 @@ class ColourJitter(Augmentation):
         offset = ((1 - contrast) * bright * mean).astype(np.float32)
         matrix = np.ones((n, 1, 1)) if c == 1 else _colours(1 + drawn[:, 2], drawn[:, 3])
         matrix = (matrix * (bright * contrast)[:, np.newaxis, np.newaxis]).astype(np.float32)
-        changed = matrix @ images.reshape(n, c, h * w)
+        changed: Images = np.matmul(matrix, images.reshape(n, c, h * w), dtype=np.float32)
         changed += offset[:, np.newaxis, np.newaxis]
         np.clip(changed, 0, 1, out=changed)
         return changed.reshape(n, c, h, w)

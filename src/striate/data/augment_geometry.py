@@ -70,7 +70,7 @@ class PadCrop(Augmentation):
         else:
             mode: Any = _PADDINGS[self.padding]
             padded = np.pad(images, ((0, 0), (0, 0), (p, p), (p, p)), mode)
-        windows = sliding_window_view(padded, (h, w), axis=(2, 3))  # type: ignore[call-overload]
+        windows = sliding_window_view(padded, (h, w), axis=(2, 3))
         top, left = draw.below(2 * p + 1, 2).T
         cut: Images = windows[np.arange(n), :, top, left]  # (n, c, h, w)
         return cut

@@ -10,7 +10,7 @@ from typing import Any
 from striate.data.augment import Augmentation, Compose
 from striate.data.augment_colour import ColourJitter, Normalize
 from striate.data.augment_geometry import Affine, Elastic, Flip, PadCrop
-from striate.data.augment_mix import Cutout, CutMix, Mixup
+from striate.data.augment_mix import CutMix, Cutout, Mixup
 from striate.data.source import Source
 from striate.errors import OptionError, suggest
 

@@ -25,7 +25,7 @@ from striate.files import StrPath, read_bytes
 SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff".split())
 _TRAIN = ("train", "training")
 _TEST = ("test", "val", "valid", "validation")
-_TEST_SHARE = 0.2  # of a folder without a test part
+TEST_SHARE = 0.2  # of a folder without a test part
 
 
 class ImageFolder(EncodedPictures):
@@ -136,7 +136,7 @@ def train_and_test(
     parts = _parts(folder)
     read = partial(ImageFolder, fit=fit, cache=cache, skip_corrupt=skip_corrupt, progress=progress)
     if parts is None:
-        return read(folder, size=size, channels=channels).split(_TEST_SHARE)
+        return read(folder, size=size, channels=channels).split(TEST_SHARE)
     train_path, test_path = parts
     train = read(train_path, size=size, channels=channels)
     if extra := set(_classes(test_path)) - set(train.classes):

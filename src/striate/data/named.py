@@ -1,4 +1,4 @@
-"""Data sets by name or folder: `load("mnist")`, `load("path/to/four/idx/files")`.
+"""Data sets by name or path: `load("mnist")`, `load("path/to/pictures")`.
 
 Known names are looked for in `$STRIATE_DATA/NAME`, then in `data/NAME` of the user's cache folder,
 then fetched from their mirrors; wherever they come from, the digest of the unpacked content is
@@ -8,18 +8,23 @@ checked. `digits` is part of the package and needs no network.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.archive import is_archive, unpack
 from striate.data.dataset import DataSet, scale_bytes
+from striate.data.folder import TEST_SHARE, is_image_folder, train_and_test
 from striate.data.idx import SIZE_LIMIT, parse_idx, read_idx, unpack_idx
 from striate.data.published import DIGITS, FILE_NAMES, PUBLISHED, PublishedFile, PublishedSet
-from striate.errors import DataError, FileError, suggest
+from striate.data.shards import TarShards
+from striate.data.source import Source
+from striate.errors import DataError, FileError, OptionError, suggest
 from striate.files import StrPath, open_for_reading, read_bytes
 from striate.settings import cache_folder
 
@@ -31,39 +36,92 @@ _SAMPLE_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _SAMPLE_DIGEST = "8865d071f11867360dcf309c0990fb02d19efc2f4b0942603f1b6864fe06bbfe"
 
 
-def load(name: StrPath, *, progress: bool = True) -> tuple[DataSet, DataSet]:
+@overload
+def load(
+    name: Literal["digits", "mnist", "fashion-mnist"], *, progress: bool = True
+) -> tuple[DataSet, DataSet]: ...
+
+
+@overload
+def load(name: StrPath, *, progress: bool = True, **options: Any) -> tuple[Source, Source]: ...
+
+
+def load(name: StrPath, *, progress: bool = True, **options: Any) -> tuple[Source, Source]:
     """Load a data set: its training and its test part.
 
     Args:
         name: `digits` (5,000 + 1,000 handwritten digits, bundled), `mnist` or `fashion-mnist`
-            (60,000 + 10,000 pictures, fetched when first asked for), or a folder that holds
-            MNIST's four IDX files, packed with gzip or not. Such a folder has ten classes, or
-            those that its file `classes.txt` names, one a line.
-        progress: show a progress bar while fetching.
+            (60,000 + 10,000 pictures, fetched when first asked for), or a path: of a folder that
+            holds MNIST's four IDX files, packed with gzip or not (it has ten classes, or those
+            that its file `classes.txt` names, one a line); of a folder of pictures, a sub-folder
+            for each class, in `train` and `test` or without a test part; of a tar archive of such
+            a folder, which is unpacked to the cache; or what `TarShards` takes. A name that is no
+            path is also looked for in `$STRIATE_DATA`.
+        progress: show a progress bar while fetching, unpacking and decoding.
+        options: for pictures: size, channels, fit, cache, skip_corrupt, as for `ImageFolder`.
     Returns:
-        (train, test): images (n, 1, h, w) float32 from 0 to 1, labels (n,) int64.
+        (train, test). The named sets and IDX files are `DataSet`s, with images (n, 1, h, w)
+        float32 from 0 to 1 and labels (n,) int64; pictures are data sources. Where there is no
+        test part it is a fifth of each class, always the same.
     Raises:
         DataError: an unknown name, files that are missing and cannot be fetched, or damaged ones.
         FileError: files that cannot be read or written.
+        OptionError: options that this data does not have.
 
     >>> train, test = load("digits")
     >>> train
     DataSet 'digits': 5,000 pictures 1×28×28 in 10 classes
     """
     text = os.fspath(name)
-    if text == "digits":
-        return _pair(_read_sample(), DIGITS, text)
-    if text in PUBLISHED:
+    if text == "digits" or text in PUBLISHED:
+        _refuse(options, text)
+        if text == "digits":
+            return _pair(_read_sample(), DIGITS, text)
         return _load_published(PUBLISHED[text], progress)
-    folder = Path(text).expanduser()
-    if folder.is_dir():
-        return _load_folder(folder)
-    if folder.exists():
-        raise DataError(f"load: expected a name or a folder; got a file: {text}. Pass its folder.")
+    if re.search(r"[{*]", text) or (text.endswith(".tar") and Path(text).expanduser().is_file()):
+        return _load_shards(text, progress, options)
+    path = _place(text)
+    if is_archive(path):
+        path = unpack(path, progress=progress)
+    if path.is_dir():
+        if any(_find([path], file) for file in FILE_NAMES) or not is_image_folder(path):
+            _refuse(options, text)
+            return _load_folder(path)
+        return train_and_test(path, progress=progress, **options)
+    if path.exists():
+        raise DataError(
+            f"load: expected a name, a folder or a tar archive; got a file: {text}. "
+            "Pass its folder."
+        )
     raise DataError(
-        f"load: expected the name of a data set or a folder with four IDX files; got {text!r}. "
-        + suggest(text, ["digits", *PUBLISHED])
+        f"load: expected the name of a data set, or a folder with four IDX files or with pictures; "
+        f"got {text!r}. " + suggest(text, ["digits", *PUBLISHED])
     )
+
+
+def _refuse(options: dict[str, Any], name: str) -> None:
+    if options:
+        raise OptionError(
+            f"load: expected no {min(options)!r} with {name}, which is no folder of pictures. "
+            "Leave it out."
+        )
+
+
+def _place(text: str) -> Path:
+    """The path that is meant: as it is, or within `$STRIATE_DATA`; of a lone archive, that."""
+    path = Path(text).expanduser()
+    data = os.environ.get("STRIATE_DATA")
+    if not path.exists() and data and path.name == text:
+        path = Path(data).expanduser() / text
+    if path.is_dir():
+        inside = [p for p in path.iterdir() if not p.name.startswith(".")]
+        if len(inside) == 1 and is_archive(inside[0]):
+            return inside[0]
+    return path
+
+
+def _load_shards(text: str, progress: bool, options: dict[str, Any]) -> tuple[Source, Source]:
+    return TarShards(text, progress=progress, **options).split(TEST_SHARE)
 
 
 # ---- published sets --------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class _Sample:
     size: int = -1
     offset: int = 0
     suffix: str = ""
-    content: bytes | None = field(default=None, repr=False)
+    kept: bytes | None = field(default=None, repr=False)
 
 
 class TarShards(EncodedPictures):
@@ -102,12 +102,12 @@ class TarShards(EncodedPictures):
 
     def content(self, item: int) -> bytes:
         sample = self._samples[item]
-        if sample.content is not None:
-            return sample.content
+        if sample.kept is not None:
+            return sample.kept
         path = self.paths[sample.shard]
         with open_for_reading(path) as file:
             file.seek(sample.offset)
-            content = file.read(sample.size)
+            content: bytes = file.read(sample.size)
         if len(content) != sample.size:
             raise FileError(
                 f"{path}: expected {sample.size:,} bytes at {sample.offset:,}; got "
@@ -141,7 +141,7 @@ class TarShards(EncodedPictures):
                 _once(path, key, "picture", sample.size < 0)
                 sample.size, sample.offset, sample.suffix = member.size, member.offset, suffix
                 if packed:
-                    sample.content = self._keep_content(stream, path, member.size)
+                    sample.kept = self._keep_content(stream, path, member.size)
         for key, sample in found.items():
             if sample.label is None or sample.size < 0:
                 what, lacks = ("picture", "label") if sample.label is None else ("label", "picture")
