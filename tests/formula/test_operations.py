@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,10 @@ Case = tuple[str, dict[str, Any], list[NDArray[Any]]]
 CONV = {"stride": [1, 1], "padding": [[0, 0], [0, 0]], "dilation": [1, 1], "groups": 1}
 NORM = {"eps": 1e-5, "momentum": 0.1}
 CONV1 = {"stride": [1], "padding": [[0, 0]], "dilation": [1], "groups": 1}
+_COLLECTED: Any = import_module("tests.formula.conftest")
 BACK = {**CONV, "stride": [2, 2], "output_padding": [0, 0]}
 RESPONSE = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
 POOL = {"kernel": [2, 2], "stride": [2, 2], "padding": [[0, 0], [0, 0]], "dilation": [1, 1]}
-
-
-def collected(request: pytest.FixtureRequest) -> Any:
-    """The conftest beside this file, which collects the cases."""
-    plugins = request.config.pluginmanager.get_plugins()
-    return next(p for p in plugins if hasattr(p, "FAMILIES") and hasattr(p, "CASES"))
 
 
 def sample_shapes(case: Case) -> list[tuple[int, ...]]:
@@ -83,13 +79,13 @@ LINEAR = {
 }
 
 
-def test_adjoint_identity(case: Case, request: pytest.FixtureRequest) -> None:
+LINEAR |= {k: n for f in _COLLECTED.FAMILIES for k, n in getattr(f, "LINEAR", {}).items()}
+
+
+@pytest.mark.parametrize("key", [k for k, case in _COLLECTED.CASES.items() if case[0] in LINEAR])
+def test_adjoint_identity(key: str) -> None:
     """⟨A u, v⟩ = ⟨u, Aᵀ v⟩ for the linear operations, exactly (small whole numbers)."""
-    name, attributes, arrays = case
-    families = collected(request).FAMILIES
-    linear = LINEAR | {k: n for f in families for k, n in getattr(f, "LINEAR", {}).items()}
-    if name not in linear:
-        pytest.skip("not linear in its inputs")
+    name, attributes, arrays = _COLLECTED.CASES[key]
     operation, rng = find_operation(name), np.random.default_rng(2)
     whole = [rng.integers(-3, 4, a.shape).astype(float) for a in arrays]
     if len(whole) == 3 and name != "concat":
@@ -103,7 +99,7 @@ def test_adjoint_identity(case: Case, request: pytest.FixtureRequest) -> None:
     if together:
         assert sum(products) == expected
     else:
-        assert all(p == expected for p in products[: linear[name]])
+        assert all(p == expected for p in products[: LINEAR[name]])
 
 
 def test_gradient_operations_follow(case: Case) -> None:
@@ -127,8 +123,8 @@ def test_gradient_operations_follow(case: Case) -> None:
         assert gradient.shape(attributes, [*above, *shapes]) == shapes[k]
 
 
-def test_every_operation_has_a_case(request: pytest.FixtureRequest) -> None:
-    assert {case[0] for case in collected(request).CASES.values()} == set(OPERATIONS)
+def test_every_operation_has_a_case() -> None:
+    assert {case[0] for case in _COLLECTED.CASES.values()} == set(OPERATIONS)
 
 
 # ---- properties --------------------------------------------------------------------------------
