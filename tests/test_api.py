@@ -35,6 +35,7 @@ PUBLIC = [
     "jacobian",
     "load",
     "load_torch",
+    "lr_find",
     "manual_seed",
     "models",
     "nn",

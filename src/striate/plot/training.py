@@ -87,7 +87,7 @@ def learning_rates(
     axes.plot(x, raw, color=RULE, linewidth=0.8)
     axes.plot(x, mean, color=BLUE, linewidth=1.6)
     axes.set_xscale("log")
-    low, high = float(mean.min()), float(mean.max())
+    low, high = float(min(mean.min(), raw.min())), float(mean.max())
     high = min(high, mean[0] + (mean[0] - low))  # what comes after the minimum may be very high
     axes.set_ylim(low - 0.1 * (high - low) - 1e-9, high + 0.15 * (high - low) + 1e-9)
     if suggestion is not None:
