@@ -74,6 +74,26 @@ def test_summary_of_lenet5(cli):
     assert cli("summary", "lenet5", "--json").json["parameters"] == 61706
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("resnet20", 272_474), ("squeezenet1_1", 1_235_496), ("lenet5_1998", 60_000)],
+)
+def test_summary_of_a_network_at_its_usual_size(cli, name, parameters):
+    assert cli("summary", name, "--json").json["parameters"] == parameters
+
+
+def test_summary_of_a_pattern(cli):
+    found = cli("summary", "[conv8-relu-pool]*2-softmax".replace("8", "3x8"), "--json").json
+    assert found["input_shape"] == [1, 28, 28]
+    assert found["parameters"] == 80 + 584 + 3930
+    wide = cli("summary", "conv-softmax", "--input", "3,6,5", "--json").json
+    assert wide["layers"][0]["shape"] == [32, 6, 5]
+    answer = cli("summary", "conv-rel-softmax")
+    assert answer.code == 2
+    assert answer.err.splitlines()[1:] == ["  conv-rel-softmax", "       ^"]
+    assert "Did you mean 'resnet18'?" in cli("summary", "resnet1").err
+
+
 def test_summary_of_files(cli, model, net):
     assert "4×6×6" in cli("summary", model).out
     assert "4×6×6" in cli("summary", net, "--input", "1,8,8").out

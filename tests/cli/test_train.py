@@ -287,3 +287,10 @@ def test_the_seed_makes_the_weights(cli, data, net):
     assert _bytes("a") == _bytes("b")
     assert _bytes("a") != _bytes("c")
     assert np.isfinite(np.frombuffer(_bytes("a"), np.float32)).all()
+
+
+def test_a_pattern_is_trained(cli, data):
+    answer = cli("train", "--model", "conv3x4-relu-pool-softmax", "--data", data, "--epochs", 1)
+    assert answer.code == 0, answer.err
+    assert "network   conv3x4-relu-pool-softmax: 690 parameters" in answer.out
+    assert "writes to runs/pattern-" in answer.out

@@ -83,9 +83,9 @@ def _network(model: str, shape: tuple[int, ...] | None) -> tuple[Module, tuple[i
     if not is_new_network(model):
         opened = open_model(model, what="resnet18, file.py:Class or ")
         return opened, shape or opened.input_shape
-    net = new_network(model)
     if shape is not None:
-        return net, shape
+        return new_network(model, channels=shape[0], size=shape[1:]), shape
+    net = new_network(model)
     failure: StriateError | None = None
     for one in ((3, 224, 224), (3, 32, 32), (1, 28, 28)):
         try:

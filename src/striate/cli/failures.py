@@ -75,7 +75,9 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, StriateError):
         where = f"{error.filename}: " if error.filename else "output: "
         return f"{where}{error.strerror or error}."
-    return " ".join(str(error).split("\n"))
+    lines = str(error).split("\n")
+    marked = lines[-1].strip() == "^"  # a mark under a place stays under it
+    return ("\n" if marked else " ").join(lines)
 
 
 def _silence_stdout() -> None:

@@ -1,4 +1,4 @@
-"""Networks as the command line names them: `lenet5`, `file.py:Class`, a model file, a folder.
+"""Networks as the command line names them: a name, a pattern, `file.py:Class`, a file, a folder.
 
 And what a model file says beside its weights: the names of the classes, and the background that
 it learned on.
@@ -39,35 +39,69 @@ def open_model(path: str, what: str = "") -> GraphModule:
     if not place.exists():
         raise ModelError(
             f"{path}: expected {what}a model file, or a folder with {MODEL_FILE}; there is none. "
-            "Train one with `striate train`."
+            f"{_meant(path) if what else ''}Train one with `striate train`."
         )
     return load(place)
 
 
-def new_network(spec: str, classes: int = 10, channels: int = 1) -> Module:
-    """A fresh network by name, or of a class in a Python file.
+def _meant(path: str) -> str:
+    """Which network a name that is none was meant to be, where one is near."""
+    from difflib import get_close_matches
+
+    from striate.models import MODELS
+
+    near = get_close_matches(path, MODELS, n=1)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def new_network(
+    spec: str, classes: int | None = None, channels: int | None = None, size: Any = None
+) -> Module:
+    """A fresh network by name, from a pattern, or of a class in a Python file.
 
     Args:
-        spec: a name as "lenet5", or "net.py:Net" ("net.py" where it has one network).
-        classes: outputs of a named network.
-        channels: input channels of a named network.
+        spec: a name as "lenet5", a pattern as "conv-relu-pool-softmax", or "net.py:Net" ("net.py"
+            where it has one network).
+        classes: outputs of a named network; by default as many as it usually has.
+        channels: input channels of a named network; by default as many as it usually has.
+        size: (height, width) of the images, for a pattern; (28, 28) by default.
     Raises:
         OptionError: no such network.
         FileError: no such file.
     """
-    from striate.models import build
+    from striate.models import build, from_pattern
 
+    if is_pattern(spec):
+        shape = (channels or 1, *(size or (28, 28)))
+        return from_pattern(spec, input=shape, classes=classes or 10)
     file, name = _split(spec)
-    if file is None:
-        return build(spec, num_classes=classes, in_channels=channels)
-    return _construct(file, _find_class(file, name))
+    if file is not None:
+        return _construct(file, _find_class(file, name))
+    options = {"num_classes": classes, "in_channels": channels}
+    return build(spec, **{key: value for key, value in options.items() if value is not None})
+
+
+def is_pattern(spec: str) -> bool:
+    """Whether it is a line of text for `from_pattern`: such a line ends with softmax.
+
+    >>> is_pattern("[(conv-relu)*2-pool]*2-softmax"), is_pattern("runs/lenet5-mnist")
+    (True, False)
+    """
+    return spec.rstrip().lower().endswith("-softmax")
 
 
 def is_new_network(spec: str) -> bool:
     """Whether it names a network to be built, not a file to be loaded."""
     from striate.models import MODELS
 
-    return spec in MODELS or _split(spec)[0] is not None
+    return spec in MODELS or is_pattern(spec) or _split(spec)[0] is not None
+
+
+def usual_shape(spec: str) -> tuple[int, ...]:
+    """The shape of one image for a network to be built: the one that it is mostly used on."""
+    from striate.models import MODELS, usual_input
+
+    return usual_input(spec) if spec in MODELS else (1, 28, 28)
 
 
 def _split(spec: str) -> tuple[Path | None, str]:
@@ -206,17 +240,21 @@ def graph_of(
 
     Args:
         model: as `new_network` or `open_model` take it.
-        shape: of one image; by default the model's own, else (3, 224, 224), else (1, 28, 28).
+        shape: of one image; by default the model's own; of a Python file's network (3, 224, 224),
+            else (1, 28, 28).
     """
     if not is_new_network(model):
         opened = open_model(model, what="resnet18, file.py:Class or ")
         graph = opened.graph if shape is None else opened.graph.with_input_shape(shape)
         return graph, opened.state_dict()
-    shapes = [(3, 224, 224), (1, 28, 28)] if shape is None else [shape]
+    usual = usual_shape(model)
+    shapes = [usual if _split(model)[0] is None else (3, 224, 224), usual]
+    if shape is not None:
+        shapes = [shape]
     failure: StriateError | None = None
     for one in shapes:
         try:
-            net = new_network(model, channels=one[0]).eval()
+            net = new_network(model, channels=one[0], size=one[1:]).eval()
             return net.to_graph(one), net.state_dict()
         except StriateError as error:
             failure = failure or error

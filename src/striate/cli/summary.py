@@ -15,7 +15,8 @@ def summary(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A network's name (lenet5), file.py:Class, a model file, or a training's folder.",
+            help="A network's name (lenet5), a pattern (conv-relu-pool-softmax), file.py:Class, "
+            "a model file, or a training's folder.",
             show_default=False,
         ),
     ],
@@ -25,7 +26,7 @@ def summary(
             "--input",
             metavar="C,H,W",
             help="The shape of one image.",
-            show_default="the model's own, else 1,28,28",
+            show_default="the model's own or usual one, else 1,28,28",
         ),
     ] = None,
     json: Json = False,
@@ -34,17 +35,19 @@ def summary(
 
     \b
     Examples:
-      striate summary lenet5
+      striate summary resnet18
+      striate summary "[(conv-relu)*2-pool]*3-(fc-relu)*1-softmax" --input 3,32,32
       striate summary net.py:Net --input 3,32,32
       striate summary striate-demo
     """
-    from striate.cli.networks import is_new_network, new_network, open_model
+    from striate.cli.networks import is_new_network, new_network, open_model, usual_shape
     from striate.inspect.summary import summary as summarize
 
     shape = None if input_shape is None else shape_option(input_shape)
     if is_new_network(model):
-        shape = shape or (1, 28, 28)
-        found = summarize(new_network(model, channels=shape[0]), shape)
+        shape = shape or usual_shape(model)
+        net = new_network(model, channels=shape[0], size=shape[1:]).eval()
+        found = summarize(net, shape)
     else:
         found = summarize(open_model(model, what="lenet5, file.py:Class or "), shape)
     if json:

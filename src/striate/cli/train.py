@@ -37,7 +37,8 @@ def train(
             "--model",
             "--net",
             metavar="NAME|FILE.py:CLASS",
-            help="A network's name, as lenet5 or resnet18, or a class in a Python file.",
+            help="A network's name, as lenet5 or resnet18, a pattern, as conv-relu-pool-softmax, "
+            "or a class in a Python file.",
         ),
     ] = "lenet5",
     epochs: Annotated[
@@ -280,7 +281,10 @@ def _folder(
 
 def default_folder(options: dict[str, Any]) -> Path:
     """`runs/MODEL-DATA`, from the last parts of their names."""
-    model = Path(options["model"].rpartition(":")[0] or options["model"]).stem
+    from striate.cli.networks import is_pattern
+
+    name = "pattern" if is_pattern(options["model"]) else options["model"]
+    model = Path(name.rpartition(":")[0] or name).stem
     return Path("runs") / f"{model}-{Path(options['data']).name}"
 
 
@@ -349,8 +353,8 @@ def _network(options: dict[str, Any], training: Source) -> Module:
     from striate.settings import manual_seed
 
     manual_seed(options["seed"])
-    channels = training.shape[0]
-    net = new_network(options["model"], len(training.classes), channels)
+    channels, *size = training.shape
+    net = new_network(options["model"], len(training.classes), channels, size)
     net.notes = notes_of(training)  # travel with the model file
     return net
 

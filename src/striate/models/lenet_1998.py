@@ -136,7 +136,7 @@ class LeNet1998(nn.Module):
         num_classes: int = 10,
         in_channels: int = 1,
         transform_input: bool = True,
-        rubbish: float = 1.0,
+        rubbish: float = 10.0,
     ) -> None:
         super().__init__()
         if not rubbish > 0:
