@@ -7,10 +7,11 @@ where they fit into a share of what is free; else each batch is decoded when it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from striate.data.source import Images, Index, Source, take
 from striate.errors import DataError, FileError, ImageError, OptionError
 from striate.settings import get_num_threads
 
+T = TypeVar("T")
 _PROBES = 64  # headers that are read to tell grey pictures from coloured ones
 _CHUNK = 64  # pictures that a thread decodes at a time
 _NAMED = 8  # damaged files that a message names
@@ -219,11 +221,12 @@ def _whole(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
-def tracked(items: Iterator[Any], total: int | None, what: str, progress: bool) -> Iterator[Any]:
+def tracked(items: Iterable[T], total: int | None, what: str, progress: bool) -> Iterator[T]:
     """The items, with a bar on the error stream that is gone afterwards, on a terminal only."""
+    if not (progress and sys.stderr.isatty()):
+        yield from items
+        return
     from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)
-    yield from track(items, what, total, console=console, transient=True, disable=hidden)
+    yield from track(items, what, total, console=Console(stderr=True), transient=True)

@@ -113,6 +113,7 @@ def train_and_test(
     cache: bool | None = None,
     skip_corrupt: bool = False,
     progress: bool = True,
+    name: str | None = None,
 ) -> tuple[Source, Source]:
     """Read a folder of pictures in two parts: its sub-folders `train` and `test`.
 
@@ -127,6 +128,7 @@ def train_and_test(
         cache: see there.
         skip_corrupt: see there.
         progress: see there.
+        name: what the data is called; by default the folder's name.
     Returns:
         (train, test), with the same shape and the same classes.
     Raises:
@@ -135,8 +137,13 @@ def train_and_test(
     folder = Path(path).expanduser()
     parts = _parts(folder)
     read = partial(ImageFolder, fit=fit, cache=cache, skip_corrupt=skip_corrupt, progress=progress)
+    name = folder.resolve().name if name is None else name
     if parts is None:
-        return read(folder, size=size, channels=channels).split(TEST_SHARE)
+        whole = read(folder, size=size, channels=channels)
+        whole.name = name
+        rest, part = whole.split(TEST_SHARE)
+        part.name = f"{name} (test)"
+        return rest, part
     train_path, test_path = parts
     train = read(train_path, size=size, channels=channels)
     if extra := set(_classes(test_path)) - set(train.classes):
@@ -146,7 +153,7 @@ def train_and_test(
         )
     depth, height, width = train.shape
     test = read(test_path, size=(height, width), channels=depth, classes=train.classes)
-    train.name, test.name = folder.resolve().name, f"{folder.resolve().name} (test)"
+    train.name, test.name = name, f"{name} (test)"
     return train, test
 
 

@@ -87,7 +87,8 @@ def load(name: StrPath, *, progress: bool = True, **options: Any) -> tuple[Sourc
         if any(_find([path], file) for file in FILE_NAMES) or not is_image_folder(path):
             _refuse(options, text)
             return _load_folder(path)
-        return train_and_test(path, progress=progress, **options)
+        called = Path(text).name.split(".")[0] or None
+        return train_and_test(path, progress=progress, name=called, **options)
     if path.exists():
         raise DataError(
             f"load: expected a name, a folder or a tar archive; got a file: {text}. "
