@@ -10,6 +10,7 @@ from striate.train.callback import Callback
 from striate.train.evaluate import Evaluation, Mistake, evaluate
 from striate.train.fit import fit
 from striate.train.lr_find import LearningRates, lr_find
+from striate.train.plan import OptimizerState
 from striate.train.run import Interrupted, Run
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Interrupted",
     "LearningRates",
     "Mistake",
+    "OptimizerState",
     "Run",
     "evaluate",
     "fit",

@@ -23,7 +23,7 @@ from striate.train.callback import Callback, as_callbacks
 from striate.train.judge import Metric, as_metrics
 from striate.train.losses import training_loss
 from striate.train.order import split
-from striate.train.plan import Plan
+from striate.train.plan import OptimizerState, Plan
 from striate.train.predict import network_graph
 from striate.train.run import Record, Run
 from striate.train.samples import AnySamples, Streamed, as_samples, fit_to_output
@@ -62,6 +62,7 @@ def fit(
     save_minutes: float | None = 5.0,
     resume: bool = False,
     early_stopping: int | None = None,
+    optimizer_state: OptimizerState | None = None,
     backend: str | None = None,
 ) -> Run:
     """Train a network: in each step, `p ← update(p, ∂/∂p mean over the batch of the losses)`.
@@ -109,6 +110,8 @@ def fit(
         save_minutes: the same after so many minutes; None for never.
         resume: go on from the checkpoint in `out`.
         early_stopping: end after so many epochs without a new best; needs `validation`.
+        optimizer_state: what the optimiser remembers of an earlier training of this network; it is
+            changed in place, so one `OptimizerState()` given to all of them makes them one.
         backend: "native" or "reference"; None takes the default.
     Returns:
         The epochs' records, the best epoch, and why the training ended.
@@ -148,6 +151,7 @@ def fit(
         log_steps=_at_least("log_steps", log_steps, 1),
         save_steps=None if save_steps is None else _at_least("save_steps", save_steps, 1),
         save_minutes=save_minutes,
+        optimizer_state=optimizer_state,
     )
     _check_together(plan, validation, out, resume)
     train, held_out = _parts(data, validation, plan.seed)
@@ -232,6 +236,11 @@ def _check_together(plan: Plan, validation: Any, out: Any, resume: bool) -> None
     if plan.save_minutes is not None and not plan.save_minutes > 0:
         raise OptionError(
             f"fit: expected minutes above 0, or None; got save_minutes={plan.save_minutes!r}."
+        )
+    if plan.optimizer_state is not None and out is not None:
+        raise OptionError(
+            f"fit: expected no folder together with an optimizer_state; got out={str(out)!r}. "
+            "Use resume=True to go on with what a folder has."
         )
     if plan.metrics and validation is None:
         raise OptionError(

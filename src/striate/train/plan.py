@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from striate.data.augment import Compose
 from striate.graph.losses import TrainingLoss
@@ -16,6 +20,19 @@ from striate.train.callback import Callback
 from striate.train.checkpoint import Settings
 from striate.train.judge import Metric
 from striate.train.samples import AnySamples
+
+
+@dataclass
+class OptimizerState:
+    """What an optimiser remembers between two trainings of a network: an empty one at first.
+
+    Args:
+        steps: how many steps were done.
+        arrays: its averages, by state and parameter.
+    """
+
+    steps: int = 0
+    arrays: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ class Plan:
     log_steps: int = 20
     save_steps: int | None = None
     save_minutes: float | None = None
+    optimizer_state: OptimizerState | None = None
 
 
 def settings_of(plan: Plan, train: AnySamples, held_out: AnySamples | None, graph: Any) -> Settings:

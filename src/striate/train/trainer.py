@@ -89,6 +89,10 @@ class Trainer:
             self.program.parameters[name][...] = array
             if f"{AVERAGE}:{name}" in self.program.state:
                 self.program.state[f"{AVERAGE}:{name}"][...] = array
+        carried = plan.optimizer_state
+        self.earlier = 0 if carried is None else carried.steps
+        if carried is not None and self.earlier:
+            copy_arrays(self.program.state, carried.arrays, Path("optimizer_state"))
         self.judge = None if held_out is None else Judge(net, held_out, plan)
         self.best: Mapping[str, Float32] = {}
         self.course = Run(plan.epochs)
@@ -236,7 +240,8 @@ class Trainer:
         plan, start = self.plan, self.part.steps
         first = (epoch - 1) * self.steps_per_epoch + start
         last = first - start + self._next_stop(start)
-        numbers = [plan.optimizer.hyper(s, self._rate(s)) for s in range(first, last)]
+        before = self.earlier
+        numbers = [plan.optimizer.hyper(before + s, self._rate(s)) for s in range(first, last)]
         pause = Pause(self.guard, self.time_is_over)
 
         def watch(result: TrainResult) -> None:
@@ -405,6 +410,10 @@ class Trainer:
         if self.folder is not None and self.course.history:
             self.folder.write_model(self.net)
             self.folder.write_metrics(self.course.history)
+        carried = self.plan.optimizer_state
+        if carried is not None:
+            carried.steps = self.earlier + len(self.course.history) * self.steps_per_epoch
+            carried.arrays = {name: array.copy() for name, array in self.program.state.items()}
 
 
 def _until(result: TrainResult, last: int) -> Float32:
