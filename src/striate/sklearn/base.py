@@ -35,6 +35,7 @@ from striate.sklearn.arrays import (
 from striate.sklearn.nets import Net, make_net, require_outputs, thread_count
 from striate.train.fit import fit
 from striate.train.order import split
+from striate.train.plan import OptimizerState
 from striate.train.run import Run
 
 try:
@@ -63,7 +64,8 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         batch_size: int = 32,
         optimizer: str | Optimizer = "adam",
         learning_rate: float | None = None,
-        schedule: str | Schedule = "constant",
+        schedule: str | Schedule = "cosine",
+        augment: Any = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
@@ -80,6 +82,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.schedule = schedule
+        self.augment = augment
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -127,6 +130,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
             self.net, shape, max(outputs, 1), self._seed, type(self).__name__
         )
         self._require_outputs(outputs)
+        self._memory: tuple[Any, OptimizerState | None] = (None, None)
         self.n_iter_ = 0
         self.history_: list[dict[str, Any]] = []
 
@@ -160,6 +164,8 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
             # A batch's loss is divided by its size, not by its weights: every sample then has the
             # influence that its weight says, in whatever company.
             loss = replace(loss, times=1 / min(self.batch_size, len(data[0])))
+        optimizer = self._optimizer()
+        state = self._remembered(optimizer) if part or self.warm_start else None
         with within(threads=thread_count(self.n_jobs)):
             run = fit(
                 self.net_,
@@ -167,12 +173,14 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
                 validation=held_out,
                 epochs=1 if part else self.epochs,
                 batch_size=self.batch_size,
-                optimizer=self._optimizer(),
+                optimizer=optimizer,
                 schedule="constant" if part else self._schedule(),
                 loss=loss,  # type: ignore[arg-type]
+                augment=self.augment,
                 seed=self._seed + self.n_iter_,
                 progress=bool(self.verbose),
                 early_stopping=patience,
+                optimizer_state=state,
             )
         self._note(run)
 
@@ -190,6 +198,14 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
                 f"got {given!r}."
             )
         return given if rate is None else replace(given, lr=rate)
+
+    def _remembered(self, optimizer: Optimizer) -> OptimizerState:
+        """What the optimiser remembers of earlier parts; nothing where it is another one now."""
+        kind, state = getattr(self, "_memory", (None, None))
+        if state is None or kind != optimizer.rule().state:
+            state = OptimizerState()
+        self._memory = (optimizer.rule().state, state)
+        return state
 
     def _schedule(self) -> Schedule:
         return make_schedule(self.schedule) if isinstance(self.schedule, str) else self.schedule

@@ -29,8 +29,8 @@ class ConvNetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
 
     Args:
         net: the network: None for a small one that suits the data; a name of `striate.models`; a
-            function of (shape, outputs) that makes one; or a module, which is copied, with the
-            parameters that it has.
+            pattern, as "(conv-relu-pool)*2-softmax"; a function of (shape, outputs) that makes
+            one; or a module, which is copied, with the parameters that it has.
         input_shape: (channels, height, width) where images come as rows (n, features). None
             takes rows as plain features. Arrays (n, h, w) and (n, c, h, w) are images anyhow.
         standardize: whether each feature (each channel of images) is brought to mean 0 and
@@ -39,7 +39,9 @@ class ConvNetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         batch_size: samples of a step.
         optimizer: a name (sgd, momentum, nesterov, rmsprop, adam, adamw) or one of `striate.optim`.
         learning_rate: None leaves the optimiser's own.
-        schedule: a name (constant, step, cosine, one-cycle) or one of `striate.optim`.
+        schedule: a name (constant, step, cosine, one-cycle, plateau) or one of `striate.optim`.
+        augment: how images are changed while training: a text as "flip,crop4", or what else
+            `striate.data.augmentation` takes; on images that are already on `scale_`.
         early_stopping: whether to hold out a part, to end after `n_iter_no_change` epochs without
             a new best, and to go back to the best epoch: by accuracy, with weights by the loss.
         validation_fraction: the part that is held out, the same of every class.
@@ -75,7 +77,8 @@ class ConvNetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         batch_size: int = 32,
         optimizer: str | Optimizer = "adam",
         learning_rate: float | None = None,
-        schedule: str | Schedule = "constant",
+        schedule: str | Schedule = "cosine",
+        augment: Any = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
@@ -94,6 +97,7 @@ class ConvNetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
             optimizer=optimizer,
             learning_rate=learning_rate,
             schedule=schedule,
+            augment=augment,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,

@@ -38,9 +38,9 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimat
         grid: the cells along each side that `pooling` leaves.
         epochs: how many times each sample is used to train the network.
         class_weight: for learning classes, as for `ConvNetClassifier`.
-        input_shape, standardize, batch_size, optimizer, learning_rate, schedule, early_stopping,
-            validation_fraction, n_iter_no_change, random_state, n_jobs, verbose: as for
-            `ConvNetClassifier`.
+        input_shape, standardize, batch_size, optimizer, learning_rate, schedule, augment,
+            early_stopping, validation_fraction, n_iter_no_change, random_state, n_jobs,
+            verbose: as for `ConvNetClassifier`.
     Attributes:
         net_: the network; it takes samples on `scale_`.
         features_: its part from the input to the layer.
@@ -67,7 +67,8 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimat
         batch_size: int = 32,
         optimizer: str | Optimizer = "adam",
         learning_rate: float | None = None,
-        schedule: str | Schedule = "constant",
+        schedule: str | Schedule = "cosine",
+        augment: Any = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
@@ -85,6 +86,7 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimat
             optimizer=optimizer,
             learning_rate=learning_rate,
             schedule=schedule,
+            augment=augment,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,

@@ -18,7 +18,7 @@ from striate.settings import get_num_threads, within
 Shape = tuple[int, ...]
 Net = str | nn.Module | Callable[[Shape, int], nn.Module] | None
 
-_HIDDEN, _WIDTHS, _LEAST_SIDE = 64, (32, 64, 128), 4
+_HIDDEN, _WIDTHS, _LEAST_SIDE = 64, (16, 32, 64), 3
 
 
 def make_net(net: Net, shape: Shape, outputs: int, seed: int, where: str) -> nn.Module:
@@ -82,9 +82,8 @@ def _by_name(name: str, shape: Shape, outputs: int, where: str) -> Any:
                 "Give arrays (n, channels, height, width), or input_shape."
             )
         return models.build(name, num_classes=outputs, **channels)
-    from_pattern = getattr(models, "from_pattern", None)
-    if from_pattern is not None and "-" in name:
-        return from_pattern(name, shape, outputs)
+    if "-" in name:
+        return models.from_pattern(name, input=shape, classes=outputs)
     raise OptionError(f"{where}: unknown net {name!r}. {suggest(name, models.MODELS)}")
 
 
@@ -94,8 +93,8 @@ def _by_name(name: str, shape: Shape, outputs: int, where: str) -> Any:
 def small_net(shape: Shape, outputs: int) -> nn.Module:
     """A network for samples of a shape: of two hidden layers, or convolutional for images.
 
-    Images go through stages of two 3×3 convolutions (32, 64, 128 channels), as many as leave maps
-    of 4×4 or more, then the mean over each map and a linear layer.
+    Images go through stages of two 3×3 convolutions (16, 32, 64 channels), as many as leave maps
+    of 3×3 or more, then the mean over each map and a linear layer.
 
     >>> small_net((1, 28, 28), 10).to_graph((1, 28, 28)).outputs
     ('13',)

@@ -24,9 +24,9 @@ class ConvNetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
 
     Args:
         net, input_shape, standardize, epochs, batch_size, optimizer, learning_rate, schedule,
-            early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state,
-            n_jobs, verbose: as for `ConvNetClassifier`; the best epoch is that of the least
-            squared error.
+            augment, early_stopping, validation_fraction, n_iter_no_change, warm_start,
+            random_state, n_jobs, verbose: as for `ConvNetClassifier`; the best epoch is that of
+            the least squared error.
     Attributes:
         net_: the trained network; it takes samples on `scale_` and gives numbers on `y_scale_`.
         scale_, y_scale_: the mean and the factor of each feature or channel, and of each target.
