@@ -151,6 +151,8 @@ def _made(name: str, make: Callable[..., Array], doc: str) -> Callable[..., Arra
 
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"A float32 array of a size: {doc}."
+    like.__name__ = like.__qualname__ = f"{name}_like"
+    like.__doc__ = f"An array of another's shape and dtype: {doc}."
     _LIKE[f"{name}_like"] = like
     return create
 

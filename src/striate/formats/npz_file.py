@@ -70,11 +70,11 @@ def load_npz(path: StrPath) -> dict[str, NDArray[Any]]:
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> NDArray[Any]:
     with archive.open(info) as file:
-        version = npy.read_magic(file)  # type: ignore[no-untyped-call]
+        version = npy.read_magic(file)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
         if read is None:
             raise ValueError(f"version {version} of the format")
-        shape, fortran, dtype = read(file)  # type: ignore[no-untyped-call]
+        shape, fortran, dtype = read(file)
         if dtype.hasobject or dtype.names is not None or min(shape, default=0) < 0:
             raise ModelError(
                 f"{name}: expected arrays of numbers; {info.filename[:60]!r} has dtype={dtype}. "
@@ -105,6 +105,6 @@ def save_npz(arrays: Mapping[str, Any], path: StrPath) -> None:
             for name, array in found.items():
                 info = zipfile.ZipInfo(f"{name}.npy", _DATE)
                 with archive.open(info, "w", force_zip64=array.nbytes >= 1 << 31) as entry:
-                    npy.write_array(entry, array, allow_pickle=False)  # type: ignore[no-untyped-call]
+                    npy.write_array(entry, array, allow_pickle=False)
 
     write_atomically(path, write)

@@ -13,12 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import OptionError, ShapeError
+from striate.errors import AbsentError, OptionError, ShapeError
 from striate.graph.graph import Shape
 from striate.graph.losses import TrainingLoss
 from striate.nn import functional_loss as F
 from striate.nn.functional_loss import REDUCTIONS, check_reduction, old_options, weight_list
 from striate.nn.module import Module
+
+
+class LossNumber(np.float32):
+    """What a loss gives: a number, which says what to do instead of `.backward()`."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("backward", "grad"):
+            raise AbsentError(
+                f"loss: expected no .{name}, since striate.fit(net, data, loss=...) does the loop; "
+                "the gradient of any function is striate.gradient."
+            )
+        raise AttributeError(f"a loss has no attribute {name!r}")
 
 
 class Loss(Module):
@@ -34,7 +48,8 @@ class Loss(Module):
         self.reduction = check_reduction(type(self).__name__, reduction, self.reductions)
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        return self.forward(*inputs, **keywords)
+        found = self.forward(*inputs, **keywords)
+        return LossNumber(found) if type(found) is np.float32 else found
 
     def for_training(self, prediction: Shape, targets: NDArray[Any]) -> TrainingLoss:
         """The loss as `fit` trains it.

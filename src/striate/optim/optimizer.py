@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any
 
-from striate.errors import OptionError
+from striate.errors import AbsentError, OptionError
 from striate.formula.update import UpdateRule
 
 
@@ -26,6 +26,24 @@ class Optimizer(ABC):
     """
 
     lr: float
+
+    def __new__(cls, *settings: Any, **named: Any) -> Any:
+        """Refuse parameters as torch's optimisers take them, with a word on what does the loop."""
+        if settings and not isinstance(settings[0], (int, float, str, Optimizer)):
+            raise OptionError(
+                f"{cls.__name__}: expected settings alone, as {cls.__name__}(lr=0.01), since fit "
+                f"does the loop; got {type(settings[0]).__name__}. Write striate.fit(net, data, "
+                f"optimizer={cls.__name__}(lr=0.01))."
+            )
+        return super().__new__(cls)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("step", "zero_grad", "param_groups"):
+            raise AbsentError(
+                f"{type(self).__name__}: expected no .{name}, since striate.fit(net, data, "
+                f"optimizer=...) does the loop; pass the optimizer to it."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __post_init__(self) -> None:
         require(self, "lr", self.lr, 0.0)
