@@ -9,6 +9,7 @@ import striate as st
 from striate import models, nn
 from striate.errors import OptionError
 from striate.nn import functional as F
+from striate.program import build_inference
 
 PARAMETERS = {  # as published with torchvision's weights
     "alexnet": 61_100_840,
@@ -337,3 +338,79 @@ def test_a_block_in_numbers():
         for k, p in (("1x1", 0), ("3x3", 1))
     ]
     assert np.array_equal(block(x), np.concatenate(expected, axis=1))
+
+
+# ---- torchvision's options -------------------------------------------------------------------
+
+
+def test_residual_networks_that_start_as_their_shortcuts():
+    net = models.ResNet(models.resnet.Bottleneck, (1, 1, 1, 1), zero_init_residual=True)
+    state = net.state_dict()
+    assert not state["layer3.0.bn3.weight"].any() and state["layer3.0.bn2.weight"].all()
+    small = models.ResNet(models.resnet.BasicBlock, (1, 1, 1, 1), 5, True)
+    assert not small.state_dict()["layer1.0.bn2.weight"].any()
+
+
+def test_strides_replaced_by_dilation():
+    """As segmentation networks have it: the last stages keep the image's size."""
+    net = models.resnet50(replace_stride_with_dilation=[False, True, True])
+    graph = net.eval().to_graph((3, 224, 224))
+    shapes = {node.name: node for node in graph.steps}
+    assert shapes["layer4.2.conv3"].shape == (2048, 28, 28)
+    taps = {k: shapes[f"{k}.conv2"].attributes["dilation"] for k in ("layer3.0", "layer3.1")}
+    assert taps == {"layer3.0": [1, 1], "layer3.1": [2, 2]}
+    assert shapes["layer4.0.conv2"].attributes["dilation"] == [2, 2]
+    assert shapes["layer4.2.conv2"].attributes["dilation"] == [4, 4]
+    assert count(net) == PARAMETERS["resnet50"]
+    with pytest.raises(OptionError, match=r"ResNet: expected replace_stride_with_dilation as thr"):
+        models.resnet18(replace_stride_with_dilation=[True])
+    with pytest.raises(OptionError, match=r"BasicBlock: expected groups=1, base_width=64, dilat"):
+        models.resnet18(groups=2)
+
+
+def test_other_normalisation():
+    for net in (
+        models.resnet18(norm_layer=lambda channels: nn.GroupNorm(4, channels)),
+        models.mobilenet_v2(norm_layer=lambda channels: nn.GroupNorm(8, channels)),
+    ):
+        kinds = {type(module) for module in net.modules()}
+        assert nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
+    b5 = models.efficientnet_b5()
+    norms = [k for k in b5.modules() if isinstance(k, nn.BatchNorm2d)]
+    assert {(k.eps, k.momentum) for k in norms} == {(0.001, 0.01)}
+
+
+def test_wrong_settings_of_stages():
+    with pytest.raises(OptionError, match=r"MobileNetV2: expected inverted_residual_setting as ro"):
+        models.MobileNetV2(inverted_residual_setting=[(1, 2, 3)])
+    with pytest.raises(OptionError, match=r"InvertedResidual: expected stride 1 or 2; got st"):
+        models.MobileNetV2(inverted_residual_setting=[(1, 16, 1, 3)])
+    with pytest.raises(OptionError, match=r"EfficientNet: expected inverted_residual_setting as a"):
+        models.EfficientNet([], 0.2)
+
+
+def test_stochastic_depth_leaves_out_whole_samples():
+    st.manual_seed(0)
+    layer = models.blocks.StochasticDepth(0.5)
+    x = np.ones((64, 2, 3, 3), np.float32)
+    y = layer.train()(x)
+    assert all(len(np.unique(sample)) == 1 for sample in y)
+    assert set(np.unique(y)) == {0.0, 2.0} and 0.6 < y.mean() < 1.4
+    assert np.array_equal(layer.eval()(x), x)
+    with pytest.raises(OptionError, match=r"StochasticDepth: expected mode='row'; got mode"):
+        models.blocks.StochasticDepth(0.5, "batch")
+    net = models.efficientnet_b0()
+    shares = [k.p for k in net.modules() if isinstance(k, models.blocks.StochasticDepth)]
+    assert shares == pytest.approx([0.2 * k / 16 for k in range(16)])
+    assert "dropout" in {node.op for node in net.train().to_graph((3, 32, 32)).steps}
+
+
+def test_images_brought_to_the_range_of_the_published_weights():
+    net = models.GoogLeNet(2, False, transform_input=True).eval()
+    graph = net.to_graph((3, 64, 64))
+    x = np.full((1, 3, 64, 64), 2, np.float32)
+    name = next(node.name for node in graph.steps if node.op == "concat")
+    values = build_inference(graph.pruned([name])).run(x, net.state_dict())
+    published = zip((0.229, 0.224, 0.225), (0.485, 0.456, 0.406), strict=True)
+    expected = [(2 * deviation + mean) * 2 - 1 for deviation, mean in published]
+    assert np.allclose(values[0, :, 5, 5], expected, atol=1e-6)

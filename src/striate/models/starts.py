@@ -67,9 +67,10 @@ def constructor(
         try:
             net = make(**options)
         except TypeError as error:
-            raise OptionError(
-                f"{name}: expected options of the network; got {', '.join(options)} ({error})."
-            ) from None
+            if "argument" not in str(error):
+                raise
+            told = str(error).partition("() ")[2]
+            raise OptionError(f"{name}: expected options of the network; {told}.") from None
         if weights is not None:
             load_weights(net, weights, without)
         return net
@@ -78,7 +79,7 @@ def constructor(
     build.__doc__ = (
         f"{text}\n\n"
         "Args:\n"
-        "    weights: a file of weights to load by name; fresh ones where None.\n"
+        "    weights: a file to load by name (safetensors, .pth); fresh weights where None.\n"
         "    progress: there for torchvision's sake; nothing is downloaded.\n"
         "    options: what the class takes.\n"
     )
@@ -99,14 +100,16 @@ def load_weights(net: nn.Module, path: Any, without: tuple[str, ...] = ()) -> No
 
     Args:
         net: the network.
-        path: a safetensors file with torch's names.
+        path: a safetensors file, or a torch checkpoint (.pth, .pt), with torch's names.
         without: beginnings of names that are passed over where the network has none such.
     Raises:
         ModelError: no such file, or its names and shapes are not the network's.
     """
     from striate.formats.safetensors_file import load_tensors
+    from striate.formats.torch_file import load_torch
 
-    tensors: Mapping[str, Any] = load_tensors(path)[0]
+    torch = os.fspath(path).lower().endswith((".pth", ".pt"))
+    tensors: Mapping[str, Any] = load_torch(path) if torch else load_tensors(path)[0]
     own = net.state_dict()
     dropped = [k for k in without if not any(name.startswith(k) for name in own)]
     kept = {k: v for k, v in tensors.items() if not k.startswith(tuple(dropped))}
