@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import layer_tables, problems, roofline
-from benchmarks.result import OURS, Result, Row
+from benchmarks.result import ELSEWHERE, OURS, Result, Row
 from benchmarks.text import (
     goal_text,
     is_race,
@@ -82,11 +83,27 @@ def write(
         merge: keep the earlier results of cases that were not measured now.
         file: results.json, or that of a narrower target.
     """
+    for result in results:
+        result.extra["system"] = machine["system"]
     if merge and file.exists():
-        results = merged(read(file)[0], results)
+        earlier, known = read(file)
+        results = merged(earlier, results)
+        machine = _joined(known, machine, results)
     data = {"machine": machine, "cases": [r.to_json() for r in results]}
     file.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     rewrite()
+
+
+def _joined(
+    known: dict[str, Any], machine: dict[str, Any], results: Sequence[Result]
+) -> dict[str, Any]:
+    """The machine that most results are from; those of the others stand beside it."""
+    found = {known["system"]: known, **known.get("others", {}), machine["system"]: machine}
+    counts = Counter(result.extra["system"] for result in results)
+    (first, _), *rest = counts.most_common()
+    plain = {name: {k: v for k, v in found[name].items() if k != "others"} for name in counts}
+    others = {name: plain[name] for name, _ in rest}
+    return {**plain[first], "others": others} if others else plain[first]
 
 
 def narrower(target: str) -> Path:
@@ -97,7 +114,11 @@ def narrower(target: str) -> Path:
 def read(file: Path = RESULTS) -> tuple[list[Result], dict[str, Any]]:
     """The results that a file holds, and the machine."""
     data = json.loads(file.read_text(encoding="utf-8"))
-    return [Result.from_json(case) for case in data["cases"]], data["machine"]
+    results, machine = [Result.from_json(case) for case in data["cases"]], data["machine"]
+    for result in results:
+        if result.extra.setdefault("system", machine["system"]) != machine["system"]:
+            result.extra[ELSEWHERE] = result.extra["system"]
+    return results, machine
 
 
 def merged(earlier: Sequence[Result], new: Sequence[Result]) -> list[Result]:
@@ -125,6 +146,15 @@ def between(text: str, table: str) -> str:
     if not found or not ended:
         raise ValueError(f"README.md: expected the markers {BEGIN} and {END}.")
     return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+
+
+def _machines_text(machine: dict[str, Any]) -> str:
+    """All that a file's results were measured on."""
+    more = (
+        f"; what is marked {system.partition(',')[0]} on {_machine_text(other)}"
+        for system, other in machine.get("others", {}).items()
+    )
+    return _machine_text(machine) + "".join(more)
 
 
 def _machine_text(machine: dict[str, Any]) -> str:
@@ -157,7 +187,7 @@ def readme_table(results: Sequence[Result], machine: dict[str, Any]) -> str:
         "“Of peak” is the share of this machine's speed at multiply-adds alone, measured in the "
         "same rounds: it says what is left to gain with the same arithmetic.",
         "",
-        f"Measured on {_machine_text(machine)}.",
+        f"Measured on {_machines_text(machine)}.",
     ]
     return "\n".join(lines)
 
@@ -214,7 +244,7 @@ def page(
         machine: what they were measured on.
         others: results of narrower targets.
     """
-    parts = [PAGE_HEAD.format(machine=_machine_text(machine))]
+    parts = [PAGE_HEAD.format(machine=_machines_text(machine))]
     for result in results:
         if result.problem.kind == "layer":
             continue

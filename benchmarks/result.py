@@ -14,7 +14,9 @@ EXTRA = (
     "copy_gbytes",
     "gflop",
     "mbytes",
-)  # further numbers of a case
+    "system",
+)  # what else a case has: numbers, and what it was measured on where that is told
+ELSEWHERE = "elsewhere"  # in `extra`: the system, where it is not that of the file's machine
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Result:
             "ratio": self.ratio,
             "best_peer": None if self.best_rival is None else self.best_rival.name,
             "absent": self.absent,
-            **self.extra,
+            **{k: v for k, v in self.extra.items() if k in EXTRA},
             "rows": [
                 {k: v for k, v in asdict(r).items() if v not in (None, "")} for r in self.rows
             ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.problems import RACES
-from benchmarks.result import Result, Row
+from benchmarks.result import ELSEWHERE, Result, Row
 
 _NAMES = {
     "lenet5": "LeNet-5",
@@ -83,7 +83,7 @@ def title(result: Result) -> str:
     threads, name, batch = threads_text(result), names(p.name), p.settings.get("batch")
     both = "training and inference" if p.settings.get("mode") != "inference" else "inference"
     step = "a training step" if p.settings.get("mode") == "training" else "inference"
-    return {
+    words = {
         "training": f"{name}, training step, batch {batch}, {threads}",
         "inference": f"{name}, inference, batch {batch}, {threads}",
         "latency": f"{name}, one image, {threads}",
@@ -96,6 +96,8 @@ def title(result: Result) -> str:
         "memory": f"memory of training {name}, batch {batch}",
         "whole": f"`striate {' '.join(p.command)}`",
     }[p.kind]
+    system = result.extra.get(ELSEWHERE)
+    return words if system is None else f"{words} ({system.partition(',')[0]})"
 
 
 def is_race(result: Result) -> bool:

@@ -145,17 +145,46 @@ def test_direct_kernels_have_a_table_of_their_own() -> None:
     assert layer_tables.direct_section(layer_tables.layers_of(results)) == []
 
 
+MACHINE = {
+    "cpu": "a CPU",
+    "cores": 2,
+    "system": "an OS",
+    "python": "3",
+    "versions": {"striate": "0"},
+    "date": "2000-01-01",
+    "target": "x86-64-v2",
+}
+
+
+def test_results_of_another_machine_are_marked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.json"
+    rows = [Row("striate", 1e-3, 1e-3, 3, 0.0), Row("torch", 2e-3, 2e-3, 3, 0.0)]
+    first, second = (
+        Result(Problem("operation", name, {"threads": "1"}), rows) for name in ("relu", "apl")
+    )
+    monkeypatch.setattr(report, "rewrite", lambda: None)
+    monkeypatch.setattr(problems, "load", lambda: [first.problem, second.problem])
+    report.write([first], MACHINE, file=file)
+    wide = {**MACHINE, "system": "wide vectors, an OS", "date": "2000-01-02"}
+    for _ in range(2):
+        report.write([second], wide, merge=True, file=file)
+    results, machine = report.read(file)
+    assert [text.title(r) for r in results] == [
+        "relu, forward and backward, 1 thread",
+        "apl, forward and backward, 1 thread (wide vectors)",
+    ]
+    table = report.readme_table(results, machine)
+    assert table.count("what is marked wide vectors on a CPU, 2 cores") == 1
+    assert "2000-01-01" in table and "2000-01-02" in table
+    report.write([first, second], wide, merge=True, file=file)
+    results, _ = report.read(file)
+    assert not any("(wide" in text.title(r) for r in results)
+
+
 def test_a_narrower_target_has_a_section() -> None:
-    machine = {
-        "cpu": "a CPU",
-        "cores": 2,
-        "system": "an OS",
-        "python": "3",
-        "versions": {"striate": "0"},
-        "date": "2000-01-01",
-        "target": "x86-64-v2",
-    }
-    page = report.page([], machine, [(made_up(), machine)])
+    page = report.page([], MACHINE, [(made_up(), MACHINE)])
     assert "## Layers on x86-64-v2" in page and "fully connected, batch 64" in page
 
 
