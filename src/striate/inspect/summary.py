@@ -276,7 +276,7 @@ def _layer(node: Node, shapes: Sequence[Shape]) -> str:
     kernel = _kernel(node, shapes)
     if kernel is not None:
         return f"{node.op} {shape_text(kernel)}" + _window(node.attributes, kernel)
-    if "output" in node.attributes:
+    if "output" in node.attributes and node.op != "formula":
         return f"{node.op} {shape_text(node.attributes['output'])}"
     if node.op == "dropout":
         return f"dropout {node.attributes['p']:g}"

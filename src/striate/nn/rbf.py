@@ -44,7 +44,7 @@ class RBF(Module):
         self.in_features = whole(in_features, "RBF", "in_features")
         self.out_features = whole(out_features, "RBF", "out_features")
         self.fixed, shape = bool(fixed), (self.out_features, self.in_features)
-        given = np.empty(shape) if prototypes is None else np.array(prototypes)
+        given = np.zeros(shape) if prototypes is None else np.array(prototypes)
         if given.shape != shape:
             raise OptionError(f"RBF: expected prototypes of shape {shape}; got {given.shape}.")
         weight: Any = given.astype(np.float32) if fixed else Parameter(given)
