@@ -36,7 +36,14 @@ def as_source(data: Any, *, name: str = "data") -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        return _of_arrays(np.asarray(data[0]), np.asarray(data[1]), name)
+        try:
+            images, targets = np.asarray(data[0]), np.asarray(data[1])
+        except ValueError as error:
+            raise DataError(
+                f"{name}: expected a pair of arrays (images, targets); got something else "
+                f"({error}). Pass a list of two samples to striate.data.MapSource."
+            ) from error
+        return _of_arrays(images, targets, name)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return MapSource(data, name=name)
     raise DataError(

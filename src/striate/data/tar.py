@@ -186,7 +186,7 @@ def _pax_path(where: str, content: bytes) -> bytes | None:
         digits, blank, _ = content.partition(b" ")
         length = int(digits) if blank and digits.isdigit() and len(digits) < 8 else 0
         record = content[len(digits) + 1 : length - 1]
-        if length <= len(digits) + 1 or length > len(content) or b"=" not in record:
+        if content[length - 1 : length] != b"\n" or b"=" not in record:
             raise DataError(f"{where}: expected extended attributes; got damaged ones.")
         key, _, value = record.partition(b"=")
         if key == b"size" or key.startswith(b"GNU.sparse"):
