@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import lzma
+import os
 import tarfile
 import zlib
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from striate.data import TarShards, load, unpack
+from striate.data import ImageFolder, TarShards, load, unpack
+from striate.data.tar import open_tar
 from striate.errors import DataError, FileError
 
 RNG = np.random.Generator(np.random.Philox(key=6))
@@ -255,6 +258,23 @@ def test_load_finds_an_archive_by_the_name_of_its_folder(
     (tmp_path / "data" / "pets").mkdir(parents=True)
     archive(tmp_path / "data" / "pets" / "all.tar")
     assert load("pets")[0].name == "pets"
+
+
+def test_the_real_archive_of_cifar_10(tmp_path: Path) -> None:
+    """Its first 300 pictures, streamed to a folder; the rest is of the same kind."""
+    path = Path(os.environ.get("STRIATE_DATA", "none"), "cifar10", "cifar10-jpeg.tar.xz")
+    if not path.is_file():
+        pytest.skip(f"STRIATE_DATA has no {path.name}")
+    with open_tar(path) as (stream, packed):
+        assert packed
+        members = (member for member in stream if not member.is_folder)
+        for member in itertools.islice(members, 300):
+            file = tmp_path / member.name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(stream.read(member.size, 1 << 16))
+    data = ImageFolder(tmp_path / "train")
+    assert (len(data), data.shape, data.classes) == (300, (3, 32, 32), ("airplane",))
+    assert 0.4 < data.batch(range(300))[0].mean() < 0.7
 
 
 def test_unpacking_to_a_folder_that_exists(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Draw:
         self._key = key_of(seed)
         self._samples = np.asarray(samples, np.uint64) & np.uint64(_WORD)
         self._epoch, self._site, self._used = epoch & _WORD, _APART + step, 0
+        self._betas = 0
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -66,10 +67,15 @@ class Draw:
         Of pairs u, v the first with s = u^(1/α) + v^(1/α) ≤ 1 is taken, and gives u^(1/α) / s.
         Source: Jöhnk, Erzeugung von betaverteilten und gammaverteilten Zufallszahlen, 1964.
         """
+        # How many pairs are tried depends on the whole batch: they have counters far away, so that
+        # what is drawn next does not.
+        self._betas += 1
+        used, self._used = self._used, self._betas << 24
         found = np.full(len(self), -1.0)
         while (open_ := found < 0).any():
             left, right = (self.uniform(2).T + 2.0**-25) ** (1 / alpha)
             total = left + right
             accepted = open_ & (total <= 1) & (total > 0)
             found[accepted] = left[accepted] / total[accepted]
+        self._used = used
         return found

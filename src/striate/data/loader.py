@@ -119,6 +119,7 @@ class Loader:
 
     def close(self) -> None:
         """End the threads; batches that are not begun are left."""
+        self._begun = len(self)
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._underway.clear()
 
