@@ -98,7 +98,7 @@ def network_of(
         made.append(_lower(model, nodes, weights, inputs, wanted, kept, training))
     evaluation, training_graph = made[0].graph, made[-1].graph
     arrays = {**made[-1].arrays, **made[0].arrays}
-    buffers = {*made[0].fixed, *_statistics(evaluation)}
+    buffers = _statistics(evaluation)
     return GraphModule(
         evaluation,
         {name: array for name, array in arrays.items() if name not in buffers},
@@ -113,7 +113,6 @@ def network_of(
 class _Made:
     graph: Graph
     arrays: dict[str, Any]
-    fixed: frozenset[str]
 
 
 def _lower(
@@ -138,7 +137,7 @@ def _lower(
         raise ModelError(f"onnx: the output {wanted!r} is given by no node.")
     graph = lowering.graph_of(lowering.values[wanted], wanted)
     arrays = {node.name: lowering.only.parameters[node.name] for node in graph.parameters}
-    return _Made(graph, arrays, frozenset(lowering.only.fixed & arrays.keys()))
+    return _Made(graph, arrays)
 
 
 # ---- what the model says -------------------------------------------------------------------------
@@ -286,9 +285,19 @@ def _needed(model: Any, wanted: str) -> list[Any]:
     needed, found = {wanted}, []
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
-            needed.update(node.input)
+            needed.update(_read_by(node))
             found.append(node)
     return found[::-1]
+
+
+def _read_by(node: Any) -> Iterator[str]:
+    """What a node reads, also in the graphs that it holds."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _read_by(inner)
+            yield from (output.name for output in graph.output)
 
 
 def _statistics(graph: Graph) -> set[str]:

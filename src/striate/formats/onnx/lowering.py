@@ -16,6 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import ModelError, StriateError
+from striate.formats.onnx.batch_axis import (
+    batch_after,
+    batch_axis,
+    is_symbol,
+    moved,
+    to_front,
+    to_place,
+)
 from striate.formats.onnx.registry import find_handler
 from striate.formats.onnx.value import BOOL, FLOAT32, INT64, Array, Place, Recorder, Value
 from striate.formula.activation import Activation, map_attributes
@@ -276,7 +284,7 @@ class Call:
 
     def map(self, function: Callable[..., Any], *inputs: Value, dtype: Any = None) -> Value:
         """A scalar function of values, which are broadcast to a common shape as NumPy does."""
-        folded, kept = _fold(function, inputs, self.lowering.weights)
+        folded, kept = _fold(function, inputs, self.lowering)
         shape = self._common_shape(inputs)
         found = self._mapped(folded, kept, np.dtype(dtype or inputs[0].dtype))
         return self.expand(found, shape)
@@ -300,6 +308,8 @@ class Call:
         self, function: Callable[..., Any], inputs: Sequence[Value], dtype: np.dtype[Any]
     ) -> Value:
         shape = self._common_shape(inputs)
+        if any(moved(v) for v in inputs):
+            return self._mapped_in_front(function, inputs, dtype)
         if not shape:  # a sample has at least one axis
             single = [self.reshape(v, (1,)) for v in inputs]
             return self.reshape(self._mapped(function, single, dtype), ())
@@ -314,7 +324,7 @@ class Call:
         if not all(own):  # what belongs to the model needs no batch
             full = [self.lowering.alike(v) if v.is_known and not whole else v for v in full]
             batched = [
-                is_batch and not (v.constant and (whole or v.shape[0] == 1))
+                (is_batch and not (v.constant and (whole or v.shape[0] == 1))) or self._is_fixed(v)
                 for is_batch, v in zip(batched, full, strict=True)
             ]
         data, weights = iter(BATCHED), iter(WEIGHTS)
@@ -322,6 +332,22 @@ class Call:
         body = trace_scalar(function, names)
         attributes = broadcast_attributes(body, names)
         return self.apply("broadcast_map", full, attributes, whole=whole, dtype=dtype)
+
+    def _is_fixed(self, value: Value) -> bool:
+        """Whether a known value is no weight of an imported network."""
+        return self.lowering.symbolic and value.is_known and not value.label
+
+    def _mapped_in_front(
+        self, function: Callable[..., Any], inputs: Sequence[Value], dtype: np.dtype[Any]
+    ) -> Value:
+        """A scalar function where the batch is another axis than 0."""
+        rank = max(v.rank for v in inputs)
+        full = [self.reshape(v, (*(1,) * (rank - v.rank), *v.shape)) for v in inputs]
+        axes = {batch_axis(v) for v in full if is_symbol(v)}
+        if len(axes) != 1:
+            self.refuse(f"expected the batch at one axis of all inputs; got axes {sorted(axes)}")
+        (axis,) = axes
+        return to_place(self._mapped(function, [to_front(v, axis) for v in full], dtype), axis)
 
     def expand(self, value: Value, shape: Sequence[int]) -> Value:
         """A value repeated along axes of 1 until it has this shape."""
@@ -348,11 +374,22 @@ class Call:
         known = value.constant or (value.is_known and value.dtype == INT64)
         if known or not math.prod(target):
             return value.derived(("reshape", target), lambda a: a.reshape(target))
+        if self.lowering.symbolic and is_symbol(value):
+            axis = batch_after(value, target)
+            if axis is not None and len(target) > 1:
+                return self._reshape_samples(value, target, axis)
         whole, _ = self.form(value, [] if target[:1] == value.shape[:1] else [0])
         sizes = list(target if whole else target[1:])
         if not sizes:
             return self._dropped(value, target)
         return self.apply("reshape", [value], {"shape": sizes}, whole=whole)
+
+    def _reshape_samples(self, value: Value, target: Shape, axis: int) -> Value:
+        """Each sample in another shape; the batch comes to lie at an axis."""
+        front, sizes = to_front(value), [*target[:axis], *target[axis + 1 :]]
+        if list(front.shape[1:]) != sizes:
+            front = self.apply("reshape", [front], {"shape": sizes}, whole=False)
+        return to_place(front, axis)
 
     def _dropped(self, value: Value, target: Shape) -> Value:
         """One number without axes: the array of one, since a sample has at least one axis."""
@@ -363,6 +400,8 @@ class Call:
 
         Graphs count the batch as axis 0: in the whole form an ONNX axis k is axis k + 1.
         """
+        if moved(value):
+            self.refuse(f"expected the batch as axis 0; it is axis {batch_axis(value)}")
         whole = _form([value]) or any(axis == 0 for axis in axes)
         return whole, int(whole)
 
@@ -390,15 +429,19 @@ def _form_of_broadcast(full: Sequence[Value], shape: Shape) -> bool:
 
 
 def _fold(
-    function: Callable[..., Any], inputs: Sequence[Value], weights: Collection[str]
+    function: Callable[..., Any], inputs: Sequence[Value], lowering: Lowering
 ) -> tuple[Callable[..., Any], list[Value]]:
     """The function with the model's own single numbers as constants of it, but for weights."""
-    fixed = {
-        k: Const(float(v.array.ravel()[0]))
-        for k, v in enumerate(inputs)
-        if v.constant and math.prod(v.shape) == 1 and v.dtype in (FLOAT32, BOOL)
-        if not (v.rank and v.label in weights)
-    }
+
+    def is_number(value: Value) -> bool:
+        if not value.is_known or value.dtype not in (FLOAT32, BOOL) or not value.array.size:
+            return False
+        if lowering.symbolic and not value.label:  # a state that begins with zeros, say
+            return bool((value.array == value.array.flat[0]).all())
+        single = value.constant and value.array.size == 1
+        return single and not (value.rank and value.label in lowering.weights)
+
+    fixed = {k: Const(float(v.array.flat[0])) for k, v in enumerate(inputs) if is_number(v)}
     if not fixed or len(fixed) == len(inputs):
         return function, list(inputs)
 

@@ -8,28 +8,24 @@ from typing import Any
 import numpy as np
 
 from striate.errors import ModelError
+from striate.formats.onnx.files import array_of
 from striate.formats.onnx.lowering import Call, Lowering
 from striate.formats.onnx.names import Names
 from striate.formats.onnx.value import FLOAT32, Array, Place, Recorder, Value
 from striate.graph.graph import Graph, Node, Shape
 
 # a number that is the same for every sample: ["where", x = x, p, p] reads x for its batch only
+_EACH_CHANNEL = ["where", ["eq", "x", "x"], "k0", "k0"]
 _OF_EACH = {"inputs": ["x", "p"], "expr": ["where", ["eq", "x", "x"], "p", "p"]}
 
 
 class SymbolicRecorder(Recorder):
-    """The one graph of a network; what belongs to the model becomes its parameters.
+    """The one graph of a network; the weights of the model become its parameters."""
 
-    Attributes:
-        fixed: names of parameters that are no weights: tables and constants of operators.
-    """
-
-    def __init__(self, batch: int, lowering: SymbolicLowering) -> None:
+    def __init__(self, batch: int) -> None:
         super().__init__(batch)
-        self.fixed: set[str] = set()
         self.names = Names()
         self.stem = "node"
-        self._lowering = lowering
         self._anchor = ""
 
     def input(self, name: str, shape: Shape) -> str:
@@ -43,15 +39,26 @@ class SymbolicRecorder(Recorder):
         if (array != array[:1]).any():
             raise ModelError(
                 "expected numbers of the model's own that are alike for every sample; got others "
-                "for each of a batch."
+                "for each of a batch"
             )
         row = np.ascontiguousarray(array[0], np.float32)
-        weight = self.parameter(row, value)
-        shape = self.graph.nodes[weight].shape
-        one = self._one(len(shape))
-        if not shape:
-            raise ModelError("expected a tensor with an axis besides the batch; got none.")
-        return self.apply("broadcast_map", [one, weight], _OF_EACH).name
+        if array.ndim < 2 or not row.size:
+            raise ModelError("expected a tensor with an axis besides the batch; got none")
+        if value.label:
+            one = self._one(row.ndim)
+            return self.apply("broadcast_map", [one, self.parameter(row, value)], _OF_EACH).name
+        return self._fixed(row)
+
+    def _fixed(self, row: Array) -> str:
+        """Numbers that belong to an operator, and are no weights: they stand in the graph."""
+        if (row == row.flat[0]).all():
+            number = {"inputs": ["x"], "expr": float(row.flat[0])}
+            single = self.apply("map", [self._one(row.ndim)], number).name
+            return self.apply("tile", [single], {"repeats": list(row.shape)}).name
+        wide = self.apply("tile", [self._one(1)], {"repeats": [row.size]}).name
+        table = {"expr": _EACH_CHANNEL, "constants": [[float(k) for k in row.flat]]}
+        flat = self.apply("channel_map", [wide], table).name
+        return self.apply("reshape", [flat], {"shape": list(row.shape)}).name
 
     def _one(self, rank: int) -> str:
         """One number of each sample, with this many axes of size 1."""
@@ -60,10 +67,7 @@ class SymbolicRecorder(Recorder):
         return self.apply("reshape", [one], {"shape": [1] * rank}).name
 
     def parameter(self, array: Array, value: Value) -> str:
-        trained = bool(value.label) and value.dtype.kind == "f"
         name = self.names.dotted(value.label or f"{self.stem}.constant")
-        if not trained:
-            self.fixed.add(name)
         self.parameters[name] = np.array(array, np.float32, order="C")
         self.graph.append(Node(name, "parameter", shape=array.shape, batched=False))
         return name
@@ -96,7 +100,7 @@ class SymbolicLowering(Lowering):
     ) -> None:
         super().__init__(opset)
         self.batch, self.training, self.functions = batch, training, functions
-        self.only = SymbolicRecorder(batch, self)
+        self.only = SymbolicRecorder(batch)
         self.weights: set[str] = set()
 
     def recorder(self, batch: int) -> Recorder:
@@ -124,8 +128,29 @@ class SymbolicLowering(Lowering):
     def run(self, node: Any) -> None:
         if node.domain not in ("", "ai.onnx"):
             self._run_function(node)
+        elif node.op_type == "If":
+            self._run_branch(node)
         else:
             super().run(node)
+
+    def _run_branch(self, node: Any) -> None:
+        """The branch that a condition chooses which the input does not decide."""
+        call = Call(self, node)
+        condition = call.value(0)
+        if not condition.is_known:
+            call.refuse("expected a condition that does not depend on the input")
+        wanted = "then_branch" if bool(condition.array.ravel()[0]) else "else_branch"
+        branch = next((a.g for a in node.attribute if a.name == wanted), None)
+        if branch is None or len(branch.output) != len(node.output):
+            call.refuse(f"expected a {wanted} that gives its {len(node.output)} outputs")
+        for tensor in branch.initializer:
+            self.weigh(tensor.name, array_of(tensor))
+        for inner in branch.node:
+            self.run(inner)
+        for name, output in zip(node.output, branch.output, strict=True):
+            if output.name not in self.values:
+                call.refuse(f"its branch gives no {output.name!r}")
+            self.values[name] = self.values[output.name]
 
     def _run_function(self, node: Any) -> None:
         """A function of the model that is an operation of striate."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import CompileError
+from striate.errors import CompileError, ModelError
 from striate.graph.graph import Graph, Node, Shape
 from striate.program import build_inference
 
@@ -73,11 +73,15 @@ def _program(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Place:
-    """A node of a growing graph, and the form in which it holds the value."""
+    """A node of a growing graph, and the form in which it holds the value.
+
+    Batched, the node has the batch in front; in the value it is the axis `axis`.
+    """
 
     recorder: Recorder
     node: str
     whole: bool
+    axis: int = 0
 
 
 class Value:
@@ -147,6 +151,8 @@ class Value:
     def node(self, recorder: Recorder, whole: bool) -> str:
         """The name of the node that holds the value in this form."""
         if self.place is not None and self.place.recorder is recorder:
+            if self.place.axis:
+                raise ModelError(f"expected the batch as axis 0; it is axis {self.place.axis}")
             if self.place.whole == whole:
                 return self.place.node
             if recorder.batch == 1:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
+from striate.formats.onnx.batch_axis import batch_axis
 from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.registry import operator
-from striate.formats.onnx.value import BOOL, Place, Value
+from striate.formats.onnx.value import BOOL, Value
 from striate.formula import expression as e
 from striate.formula.broadcast import BATCHED
 from striate.formula.expression import Expr, where
@@ -99,14 +101,16 @@ def binary(c: Call) -> Value:
 
 def _with_bias(x: Value, bias: Value) -> Value | None:
     """A fully connected layer without a bias, of an imported network, that is given one."""
-    if x.place is None or x.is_known or not bias.constant or bias.shape != x.shape[-1:]:
+    if x.place is None or x.is_known or not bias.label or bias.shape != x.shape[-1:]:
+        return None
+    if batch_axis(x) == x.rank - 1:
         return None
     recorder = x.place.recorder
     node = recorder.graph.nodes[x.place.node]
     if node.op not in ("linear", "dense") or len(node.inputs) != 2:
         return None
     made = recorder.apply(node.op, [*node.inputs, bias.parameter(recorder)], {})
-    return Value(x.shape, x.dtype, place=Place(recorder, made.name, x.place.whole))
+    return Value(x.shape, x.dtype, place=replace(x.place, node=made.name))
 
 
 def _operands(c: Call) -> tuple[Value, Value]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from striate.formats.onnx.batch_axis import batch_axis, is_symbol, moved, to_front, to_place
 from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import FLOAT32, Value
@@ -29,6 +30,8 @@ def product(c: Call, equation: str, values: Sequence[Value]) -> Value:
     own = [v.constant for v in values]
     if all(own):
         own = [False] * len(own)
+    if c.lowering.symbolic and all(is_symbol(v) or w for v, w in zip(values, own, strict=True)):
+        return _product_of_samples(c, operands, output, values)
     first = output[:1]
     batched = first and all(
         first not in k if weight else k[:1] == first and first not in k[1:]
@@ -50,6 +53,37 @@ def product(c: Call, equation: str, values: Sequence[Value]) -> Value:
     settings["equation"] = f"{','.join(operands)}->{output}{extra}"
     found = c.apply("einsum", [ones, *values[1:]], settings, whole=not batched)
     return c.reshape(found, found.shape[:-1])
+
+
+def _product_of_samples(
+    c: Call, operands: Sequence[str], output: str, values: Sequence[Value]
+) -> Value:
+    """Of an imported network: the batch's letter goes to the front of each operand."""
+    data, weights = iter(BATCHED), iter(WEIGHTS)
+    symbols = [v for v in values if is_symbol(v)]
+    letters = {k[batch_axis(v)] for k, v in zip(operands, values, strict=True) if v in symbols}
+    n = "".join(letters)
+    if len(letters) != 1 or output.count(n) != 1:
+        c.refuse("expected every sample to be computed by itself; the batch is summed over")
+    names, left, given = [], [], []
+    for k, v in zip(operands, values, strict=True):
+        own = k.replace(n, "")
+        if v in symbols:
+            v = to_front(v)
+        else:  # the model's own: weights, or numbers that are the same for every sample
+            sizes = [s for letter, s in zip(k, v.shape, strict=True) if letter != n]
+            v = c.reshape(v, sizes if v.label else (1, *sizes))
+        names.append(next(weights) if v.label else next(data))
+        left.append(own if v.label else n + own)
+        given.append(v)
+    rest = output.replace(n, "")
+    one = "" if rest else next(k for k in _LETTERS if k not in "".join(operands) + output)
+    if one:  # a sample has at least one axis
+        at = next(k for k, v in enumerate(values) if v in symbols)
+        given[at], left[at] = c.reshape(given[at], (*given[at].shape, 1)), left[at] + one
+    settings = {"equation": f"{','.join(left)}->{n}{rest}{one}", "inputs": names}
+    found = c.apply("einsum", given, settings, whole=False)
+    return to_place(found, output.index(n)) if rest else found
 
 
 @operator("Einsum", since=12)
@@ -94,7 +128,7 @@ def matmul(c: Call) -> Value:
     if a.rank == b.rank == 2 and b.is_known and a.dtype == FLOAT32:
         return linear(c, a, turned(b))
     if a.rank > 2 and b.rank == 2 and b.constant and not a.constant and a.dtype == FLOAT32:
-        return c.apply("dense", [a, turned(b)], whole=c.form(a, [])[0])
+        return _dense(c, a, turned(b))
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     letters = _LETTERS[: len(batch)]
     left, a = _operand(c, a, letters, "YZ" if a.rank > 1 else "Z")
@@ -103,6 +137,13 @@ def matmul(c: Call) -> Value:
     output = kept + "Y" * left.endswith("YZ") + "X" * right.endswith("X")
     shape = _shape_of(a, b, batch, output)
     return c.reshape(product(c, f"{left},{right}->{output}", [a, b]), shape)
+
+
+def _dense(c: Call, x: Value, w: Value) -> Value:
+    """`x·wᵀ` along the last of several axes."""
+    if moved(x) and batch_axis(x) < x.rank - 1:
+        return to_place(c.apply("dense", [to_front(x), w], whole=False), batch_axis(x))
+    return c.apply("dense", [x, w], whole=c.form(x, [])[0])
 
 
 def _shape_of(a: Value, b: Value, batch: tuple[int, ...], output: str) -> tuple[int, ...]:
@@ -115,7 +156,10 @@ def _operand(c: Call, value: Value, letters: str, own: str) -> tuple[str, Value]
     shape = value.shape
     outer = shape[: len(shape) - len(own)]
     mine = letters[len(letters) - len(outer) :]
-    kept = [(k, n) for k, n in zip(mine, outer, strict=True) if n != 1]
+    batch = batch_axis(value) if c.lowering.symbolic and is_symbol(value) else -1
+    kept = [
+        (k, n) for at, (k, n) in enumerate(zip(mine, outer, strict=True)) if n != 1 or at == batch
+    ]
     inner = shape[len(outer) :]
     return "".join(k for k, _ in kept) + own, c.reshape(value, (*(n for _, n in kept), *inner))
 

@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 
+from striate.formats.onnx import batch_axis
+from striate.formats.onnx.batch_axis import moved
 from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.operators.reduction import mean, reduced
 from striate.formats.onnx.operators.structure import turned
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import Value
-from striate.formula.expression import Var, equal, sqrt, where
+from striate.formula.expression import Expr, Var, equal, sqrt, where
 
 _X, _T = Var("x"), Var("t")
 
@@ -31,6 +33,8 @@ def along(c: Call, op: str, x: Value, axis: int) -> Value:
     """An operation along one axis."""
     if not x.rank:
         return c.reshape(along(c, op, c.reshape(x, (1,)), 0), ())
+    if moved(x):
+        return batch_axis.along(x, axis, lambda v, k: along(c, op, v, k))
     whole, shift = c.form(x, [axis])
     if op == "softmax_along" and x.rank == 2 and not whole:
         return c.apply("softmax", [x], whole=False)
@@ -48,11 +52,16 @@ def hardmax(c: Call) -> Value:
 
 def first_largest(c: Call, x: Value, axis: int) -> Value:
     """1 at the first of the largest numbers along an axis, else 0."""
+    hits, count = _hits(c, x, axis)
+    return c.map(lambda a, b: a * equal(b, 1), hits, count)
+
+
+def _hits(c: Call, x: Value, axis: int) -> tuple[Value, Value]:
+    """1 at the largest numbers along an axis, and how many there were up to each place."""
     top = reduced(c, x, [axis], "max", _X, _T)
     hits = c.map(lambda a, b: where(a < b, 0, 1), x, top)
     whole, shift = c.form(hits, [axis])
-    count = c.apply("cumsum", [hits], {"axis": axis + shift}, whole=whole)
-    return c.map(lambda a, b: a * equal(b, 1), hits, count)
+    return hits, c.apply("cumsum", [hits], {"axis": axis + shift}, whole=whole)
 
 
 @operator("ArgMax", "ArgMin")
@@ -62,11 +71,11 @@ def place_of_extreme(c: Call) -> Value:
     size = x.shape[axis]
     if c.op == "ArgMin":
         x = c.map(lambda a: -a, x)
-    found = first_largest(c, turned(c, x, axis) if last else x, axis)
-    places = np.arange(size)[::-1] if last else np.arange(size)
-    shape = [size if k == axis else 1 for k in range(x.rank)]
-    numbers = Value.of(places.reshape(shape).astype(x.dtype), constant=True)
-    total = reduced(c, c.map(lambda a, b: a * b, found, numbers), [axis], "sum", _X, _T, keep=keep)
+    given = turned(c, x, axis) if last else x
+    # a place is how many places lie before the first of the largest numbers
+    before = c.map(lambda a: equal(a, 0), _hits(c, given, axis)[1])
+    end: Expr = size - 1 - _T if last else _T
+    total = reduced(c, before, [axis], "sum", _X, end, keep=keep)
     if c.lowering.symbolic:
         return Value(total.shape, np.int64, place=total.place)
     return c.given(total.array, np.int64)

@@ -12,7 +12,7 @@ from striate.formats.onnx.operators.reduction import mean, reduced
 from striate.formats.onnx.operators.structure import padded
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import INT64, Array, Value
-from striate.formula.expression import Var
+from striate.formula.expression import Var, equal
 from striate.formula.pool import axis_counts
 from striate.formula.reduce import p_norm
 
@@ -168,8 +168,21 @@ def average_pool(c: Call) -> Value:
     total = c.apply(
         "sum_pool", [wide], {**window.settings(window.none()), "divisor": 1.0}, whole=False
     )
+    if c.lowering.symbolic:
+        return c.map(lambda a, b: a / b, total, _counts(c, x, window, counted))
     shares = Value.of(np.asarray(1 / window.counts(counted), x.dtype), constant=True)
     return c.map(lambda a, b: a * b, total, shares)
+
+
+def _counts(c: Call, x: Value, window: Window, counted: Pairs) -> Value:
+    """How many places of each window count, as the sum of a one for each."""
+    ones = padded(c, c.map(lambda a: equal(a, a), x), [(0, 0), (0, 0), *counted], fill=1.0)
+    rest = [
+        (before - b, after - a)
+        for (before, after), (b, a) in zip(window.sides, counted, strict=True)
+    ]
+    settings = {**window.settings(window.none()), "divisor": 1.0}
+    return c.apply("sum_pool", [padded(c, ones, [(0, 0), (0, 0), *rest])], settings, whole=False)
 
 
 @operator("LpPool")

@@ -9,6 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from striate.formats.onnx.batch_axis import (
+    along,
+    batch_axis,
+    is_symbol,
+    moved,
+    shifted,
+    to_front,
+    to_place,
+)
 from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import INT64, Value
@@ -97,9 +106,20 @@ def permute(c: Call, x: Value, order: Sequence[int]) -> Value:
         return x
     if moved_by_numpy(x):
         return x.derived(("permute", tuple(order)), lambda a: np.transpose(a, order))
+    if c.lowering.symbolic and is_symbol(x):
+        return _permute_samples(c, x, order)
     whole, shift = c.form(x, [0] if order[0] else [])
     kept = order if whole else order[1:]
     return c.apply("permute", [x], {"order": [k + shift for k in kept]}, whole=whole)
+
+
+def _permute_samples(c: Call, x: Value, order: Sequence[int]) -> Value:
+    """Of an imported network: the axes of each sample move, the batch is where it is said."""
+    batch = batch_axis(x)
+    front, kept = to_front(x), [shifted(k, batch) for k in order if k != batch]
+    if kept != sorted(kept):
+        front = c.apply("permute", [front], {"order": kept}, whole=False)
+    return to_place(front, list(order).index(batch))
 
 
 def moved_by_numpy(x: Value) -> bool:
@@ -121,6 +141,8 @@ def cut(c: Call, x: Value, axis: int, start: int, stop: int) -> Value:
     if moved_by_numpy(x) or stop <= start:
         place = (slice(None),) * axis + (slice(start, max(start, stop)),)
         return x.derived(("cut", axis, start, stop), lambda a: a[place])
+    if moved(x) and axis != batch_axis(x):
+        return along(x, axis, lambda v, k: cut(c, v, k, start, stop))
     whole, shift = c.form(x, [axis])
     settings = {"axis": axis + shift, "start": start, "stop": stop}
     return c.apply("slice", [x], settings, whole=whole)
@@ -199,6 +221,10 @@ def joined(c: Call, parts: Sequence[Value], axis: int) -> Value:
     """Values one after another along an axis."""
     if len(parts) == 1:
         return parts[0]
+    batch = {batch_axis(v) for v in parts if moved(v)}
+    if len(batch) == 1 and axis not in batch:
+        (k,) = batch
+        return to_place(joined(c, [to_front(v, k) for v in parts], shifted(axis, k)), k)
     if all(v.constant for v in parts) or any(moved_by_numpy(v) and not v.constant for v in parts):
         own = all(v.constant for v in parts)
         return c.given(np.concatenate([v.array for v in parts], axis), constant=own)
@@ -380,6 +406,10 @@ def rows_of(c: Call, x: Value, rows: Any, axis: int, constant: bool = True) -> V
     """`x` at places of an axis, which the axes of `rows` take the place of."""
     if (x.constant and constant) or _is_bookkeeping(x) or not rows.size:
         return c.given(np.take(x.array, rows, axis), constant=x.constant and constant)
+    if constant and moved(x) and axis != batch_axis(x) and rows.ndim < 2:
+        k = batch_axis(x)
+        found = rows_of(c, to_front(x), rows, shifted(axis, k))
+        return to_place(found, k - 1 if axis < k and not rows.ndim else k)
     if constant and not x.is_known and axis + c.form(x, [])[1] > 0:
         return _read_along(c, x, rows, axis)
     order = [axis, *(k for k in range(x.rank) if k != axis)]
