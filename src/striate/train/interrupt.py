@@ -71,12 +71,14 @@ class Pause(threading.Event):
 
     Args:
         guard: whose Ctrl-C counts.
-        is_time: asked again and again.
+        is_time: asked again and again, but not the first time: some step is to be done.
     """
 
     def __init__(self, guard: InterruptGuard, is_time: Callable[[], bool]) -> None:
         super().__init__()
         self.guard, self.is_time = guard, is_time
+        self._asked = False
 
     def is_set(self) -> bool:
-        return super().is_set() or self.guard.stop.is_set() or self.is_time()
+        asked, self._asked = self._asked, True
+        return super().is_set() or self.guard.stop.is_set() or (asked and self.is_time())
