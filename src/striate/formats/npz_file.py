@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -26,6 +28,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _ERRORS = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OSError, KeyError),
     *(NotImplementedError, RuntimeError, OverflowError, SyntaxError, MemoryError, TypeError),
+    tokenize.TokenError,
 )
 
 
@@ -74,7 +77,9 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> NDArray
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
         if read is None:
             raise ValueError(f"version {version} of the format")
-        shape, fortran, dtype = read(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
+            shape, fortran, dtype = read(file)
         if dtype.hasobject or dtype.names is not None or min(shape, default=0) < 0:
             raise ModelError(
                 f"{name}: expected arrays of numbers; {info.filename[:60]!r} has dtype={dtype}. "

@@ -108,7 +108,21 @@ def read_model(path: StrPath, external_data: bool) -> tuple[Any, Path | None]:
         raise ModelError(f"{path}: expected an ONNX model; got one nested too deeply.") from None
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"{path}: expected an ONNX model; got a file without a network.")
+    if not _is_text(model):
+        raise ModelError(f"{path}: expected an ONNX model with names in UTF-8; got other bytes.")
     return model, Path(path).resolve().parent if external_data else None
+
+
+def _is_text(message: Any) -> bool:
+    """Whether all texts in a message are: the parser leaves those that are none as bytes."""
+    for field, value in message.ListFields():
+        values = value if hasattr(value, "append") else [value]
+        if field.type == field.TYPE_STRING:
+            if not all(isinstance(k, str) for k in values):
+                return False
+        elif field.type == field.TYPE_MESSAGE and not all(map(_is_text, values)):
+            return False
+    return True
 
 
 def require_valid(model: Any) -> None:
