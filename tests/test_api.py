@@ -24,6 +24,7 @@ PUBLIC = [
     "data",
     "errors",
     "explain",
+    "export_onnx",
     "filters",
     "fit",
     "formats",
@@ -31,6 +32,7 @@ PUBLIC = [
     "from_torch",
     "get_num_threads",
     "gradient",
+    "import_onnx",
     "inspect",
     "jacobian",
     "load",
@@ -70,6 +72,8 @@ HEAVY = (
     "urllib.request",
     "multiprocessing",
     "torch",
+    "sklearn",
+    "pandas",
 )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from striate import data, errors, filters, formats, inspect, models, nn, optim, plot
     from striate.formats.convert import convert
     from striate.formats.model_file import load, save
+    from striate.formats.onnx.exporter import export_onnx
+    from striate.formats.onnx.importer import import_onnx
     from striate.formats.torch_file import load_torch
     from striate.formats.torch_write import save_torch
     from striate.graph.graph import Graph
@@ -45,6 +47,7 @@ __all__ = [
     "data",
     "errors",
     "explain",
+    "export_onnx",
     "filters",
     "fit",
     "formats",
@@ -52,6 +55,7 @@ __all__ = [
     "from_torch",
     "get_num_threads",
     "gradient",
+    "import_onnx",
     "inspect",
     "jacobian",
     "load",
@@ -78,6 +82,7 @@ _HOMES = {
     "Graph": "striate.graph.graph",
     "check_gradient": "striate.nn.gradient_check",
     "convert": "striate.formats.convert",
+    "export_onnx": "striate.formats.onnx.exporter",
     "explain": "striate.inspect.explain",
     "fit": "striate.train.fit",
     "freeze": "striate.nn.frozen",
@@ -85,6 +90,7 @@ _HOMES = {
     "get_num_threads": "striate.settings",
     "gradient": "striate.nn.gradients",
     "jacobian": "striate.nn.gradients",
+    "import_onnx": "striate.formats.onnx.importer",
     "load": "striate.formats.model_file",
     "load_torch": "striate.formats.torch_file",
     "lr_find": "striate.train.lr_find",

@@ -177,7 +177,7 @@ class Call:
         """
         self.lowering.used.add("numpy")
         own = all(v.constant for v in self.present()) if constant is None else constant
-        labels = [v.label for v in self.present() if v.label and v.constant and v.rank]
+        labels = [v.label for v in self.present() if v.label and v.dtype.kind == "f" and v.rank]
         return Value.of(np.asarray(array, dtype), own, labels[0] if own and labels else "")
 
     def require_room(self, shape: Sequence[int], made: bool = False) -> None:
