@@ -276,19 +276,17 @@ def _with_losses(plan: Plan, loss: Any, output: tuple[int, ...], train: AnySampl
     judge = training_loss(loss, output, train.targets)
     if plan.augment is None or not plan.augment.soft or train.targets.ndim > 1:
         return replace(plan, loss=judge, judge=judge)
-    if not judge.classifies(output):
+    from striate.nn.loss import CrossEntropyLoss
+
+    module = CrossEntropyLoss() if isinstance(loss, (str, TrainingLoss)) else loss
+    mixed = training_loss(module, output, np.zeros((1, *output), np.float32))
+    if not judge.classifies(output) or mixed.target_shape(output) != output:
         raise OptionError(
             f"fit: expected labels and cross_entropy with an augmentation that mixes images; got "
             f"{judge.op}. Leave mixup and cutmix out."
         )
-    from striate.nn.loss import CrossEntropyLoss
-
-    module = CrossEntropyLoss() if isinstance(loss, (str, TrainingLoss)) else loss
-    shares = np.zeros((1, *output), np.float32)
-    classes = plan.classes or tuple(map(str, range(output[0])))
-    if len(classes) != output[0]:
-        classes = tuple(map(str, range(output[0])))
-    return replace(plan, loss=training_loss(module, output, shares), judge=judge, classes=classes)
+    classes = plan.classes if len(plan.classes) == output[0] else map(str, range(output[0]))
+    return replace(plan, loss=mixed, judge=judge, classes=tuple(classes))
 
 
 # ---- data ------------------------------------------------------------------------------------
