@@ -112,6 +112,15 @@ def _bytes(folder: str | Path) -> bytes:
         (["--early-stopping", "2"], "Add --validation 0.1"),
         (["--resume"], "--resume: expected --out FOLDER"),
         (["--resume", "--out", "nowhere"], "there is no nowhere"),
+        (["--augment", "flop"], "Did you mean 'flip'?"),
+        (["--ema", "1"], "below 1; got decay=1.0"),
+        (["--clip", "0"], "above 0; got max_norm=0"),
+        (["--clip-value", "-1"], "got max_value=-1.0"),
+        (["--label-smoothing", "2"], "label_smoothing=2.0"),
+        (["--warmup", "-1"], "got epochs=-1.0"),
+        (["--save-steps", "0"], "save_steps=0"),
+        (["mnist", "--data", "digits"], "expected the data once; got mnist and --data digits"),
+        (["--find-lr", "--augment", "mixup"], "mixes no images"),
         (["--backend", "natve"], "Did you mean 'native'?"),
     ],
 )
@@ -294,3 +303,34 @@ def test_a_pattern_is_trained(cli, data):
     assert answer.code == 0, answer.err
     assert "network   conv3x4-relu-pool-softmax: 690 parameters" in answer.out
     assert "writes to runs/pattern-" in answer.out
+
+
+def test_what_trains_well(cli, data, net):
+    options = ("--augment", "flip,crop1", "--ema", 0.9, "--clip", 1, "--clip-value", 0.5)
+    options += ("--label-smoothing", 0.1, "--warmup", 0.5, "--schedule", "plateau")
+    more = ("--log", "log", "--save-steps", 2, "--epochs", 2, "--out", "run")
+    answer = cli("train", data, "--net", net, *options, *more)
+    assert answer.code == 0, answer.err
+    assert (
+        "augment flip,crop1, label smoothing 0.1, clip 1.0, clip value 0.5, ema 0.9" in answer.out
+    )
+    assert ", loader " in answer.out
+    assert len(Path("log/log.jsonl").read_text().splitlines()) == 2
+    assert len(list(Path("log").glob("events.out.tfevents.*"))) == 1
+    assert json.loads(Path("run/train.json").read_text())["augment"] == "flip,crop1"
+    again = cli("train", "--resume", "--out", "run", "--epochs", 3)
+    assert again.code == 0, again.err
+    assert "epoch 3/3" in again.out
+    assert cli("train", data, "--net", net, *options, "--epochs", 3, "--out", "whole").code == 0
+    assert _bytes("run") == _bytes("whole")
+
+
+def test_find_lr_draws_and_suggests(cli, data, net):
+    answer = cli("train", data, "--net", net, "--find-lr", "--batch-size", 8, "--optimizer", "sgd")
+    assert answer.code == 0, answer.err
+    folder = Path("runs/net-tiny-lr")
+    assert (folder / "lr.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads((folder / "lr.json").read_text())
+    assert f"suggestion  --lr {found['suggestion']:.1e}" in answer.out
+    assert len(found["rates"]) == len(found["losses"]) >= 10
+    assert not list(Path("runs").rglob("*.safetensors"))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from striate import optim
@@ -89,6 +90,42 @@ def test_step_is_torch() -> None:
     assert rates(optim.Step(2, 0.3)) == pytest.approx(theirs, rel=1e-12)
 
 
+def plateau_losses() -> list[float]:
+    rng = np.random.default_rng(4)
+    return (1 / (1 + np.arange(60) / 6) + 0.2 * rng.random(60)).tolist()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("settings", [{}, {"patience": 1, "cooldown": 3}, {"threshold": 0.2}])
+def test_plateau_is_torch(settings: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    given = {"factor": 0.5, "patience": 3, "min_lr": 1e-3, **settings}
+    peer_optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    peer = torch.optim.lr_scheduler.ReduceLROnPlateau(peer_optimizer, **given)
+    history: list[dict[str, float]] = []
+    for loss in plateau_losses():
+        rate = optim.Plateau(**given).after(history, 0.1, 0, 600, 10)
+        assert rate == pytest.approx(peer_optimizer.param_groups[0]["lr"], rel=1e-12)
+        history.append({"loss": 9.0, "validation_loss": loss})
+        peer.step(loss)
+    assert rate < 0.05
+
+
+def test_warmup_lowers_the_first_rates_of_any_schedule() -> None:
+    found = rates(optim.Warmup(optim.Step(step_size=2, gamma=0.5), epochs=1.5))
+    plain = rates(optim.Step(step_size=2, gamma=0.5))
+    warm = round(1.5 * PER_EPOCH)
+    expected = [min(1.0, (k + 1) / warm) * rate for k, rate in enumerate(plain)]
+    assert found == expected
+    assert found[0] < found[warm - 1] == plain[warm - 1]
+    history = [{"loss": 1.0}] * 9
+    schedule = optim.Warmup(optim.Plateau(factor=0.5, patience=3), epochs=1)
+    assert schedule.after(history, 0.1, 9 * PER_EPOCH, TOTAL, PER_EPOCH) == 0.025
+    assert optim.Warmup(optim.Cosine()).needs_end
+    assert not optim.Warmup(optim.Constant()).needs_end
+    assert schedule.settings()["schedule"]["name"] == "Plateau"
+
+
 def test_one_cycle_takes_the_optimizers_rate() -> None:
     assert max(rates(optim.OneCycle(), lr=0.7)) == pytest.approx(0.7)
 
@@ -109,6 +146,10 @@ def test_settings_are_json() -> None:
         (lambda: optim.Cosine(warmup=-1), "got warmup=-1"),
         (lambda: optim.OneCycle(rise=1.0), r"below 1; got rise=1\.0"),
         (lambda: optim.OneCycle(div_factor=0), "expected a number above 0; got div_factor=0"),
+        (lambda: optim.Warmup("cosine"), "expected a schedule of striate.optim; got 'cosine'"),
+        (lambda: optim.Warmup(optim.Step(), -1), "got epochs=-1"),
+        (lambda: optim.Plateau(factor=1.0), r"below 1; got factor=1\.0"),
+        (lambda: optim.Plateau(patience=-1), "got patience=-1"),
         (lambda: optim.make_schedule("cosin"), "unknown name 'cosin'. Did you mean 'cosine'"),
         (lambda: optim.make_schedule("step", size=3), "step does not take these settings"),
     ],

@@ -160,6 +160,7 @@ def test_two_files_of_one_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")  # of tensorboard's own
 def test_tensorboard_reads_it(fit_tiny: Fit, tmp_path: Path) -> None:
     name = "tensorboard.backend.event_processing.event_accumulator"
     accumulator = pytest.importorskip(name)

@@ -37,6 +37,21 @@ def test_which_display(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(display, LiveDisplay)
 
 
+def test_plain_lines_tell_the_time_left_and_the_loaders_share(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run(3)
+    display = make_display(True, run, 10, 100)
+    run.add({**RECORD, "seconds": 100.0})
+    display.finished({**run.history[-1], "loader_share": 0.034})
+    line = capsys.readouterr().out
+    assert line.endswith("100.0 s, loader 3 %, 12,345 images/s, 3:20 left\n")
+    run.add({**RECORD, "epoch": 2, "seconds": 0.1})
+    run.add({**RECORD, "epoch": 3, "seconds": 0.1})
+    display.finished(run.history[-1])
+    assert capsys.readouterr().out.endswith("images/s\n")
+
+
 def test_the_live_display_shows_all(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
@@ -47,9 +62,11 @@ def test_the_live_display_shows_all(monkeypatch: pytest.MonkeyPatch) -> None:
     display.step(1, 5)
     display.finished(RECORD)
     display.step(2, 3)
+    display.finished({**RECORD, "epoch": 2, "loader_share": 0.12})
     display.close()
     text = terminal.getvalue()
     for part in ("epoch 1/2", "epoch 2/2", "25 %", "images/s", "left", "loss 0.5000, 87.50 %"):
         assert part in text, part
     assert "epoch 1/2: loss 0.5000, 87.50 %; 12,345 images/s" in text
+    assert "epoch 2/2: loss 0.5000, 87.50 %; 12,345 images/s; loader 12 %" in text
     assert "…" not in text, "it does not fit 80 columns"

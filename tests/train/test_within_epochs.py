@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from striate import nn
@@ -65,9 +64,10 @@ def test_resumed_within_an_epoch_is_uninterrupted(
         fit_tiny(**more, callbacks=[Stop(steps)])
     found = load_checkpoint(tmp_path / "step.safetensors")
     per_epoch = 5
-    assert len(found.history) * per_epoch + found.step == (steps - 1) // per_epoch * per_epoch + (
-        (steps - 1) % per_epoch
-    ) // 2 * 2
+    assert (
+        len(found.history) * per_epoch + found.step
+        == (steps - 1) // per_epoch * per_epoch + ((steps - 1) % per_epoch) // 2 * 2
+    )
     again, other = fit_tiny(**more, resume=True)
     assert tiny.weights(again) == tiny.weights(whole)
     assert course(other) == course(run)
