@@ -8,6 +8,7 @@ Nothing here touches pyplot or its global state; computing what is drawn is the 
 from striate.plot.activations import feature_maps
 from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
+from striate.plot.samples import pictures, preview
 from striate.plot.scalars import scalar_functions
 from striate.plot.training import curves, learning_rates
 from striate.plot.weights import filters
@@ -19,6 +20,8 @@ __all__ = [
     "filters",
     "learning_rates",
     "mistakes",
+    "pictures",
+    "preview",
     "save",
     "scalar_functions",
 ]
