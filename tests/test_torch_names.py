@@ -17,7 +17,7 @@ import pytest
 import striate as torch
 import striate.utils.checkpoint as cp
 from striate import Tensor, nn, torch_names
-from striate.errors import AbsentError, OptionError, TraceError
+from striate.errors import AbsentError, ModelError, OptionError, TraceError
 from striate.nn import functional as F
 from striate.nn import init
 from striate.utils.data import DataLoader, Dataset, TensorDataset
@@ -292,6 +292,9 @@ ABSENT = {
     "dtype": (lambda: torch.zeros(1, dtype="floaty"), OptionError, "expected a dtype"),
     "autograd": (lambda: torch.autograd, AbsentError, "striate.gradient and striate.vjp"),
     "hub": (lambda: torch.hub, AbsentError, "load_torch"),
+    "save": (lambda: torch.save({}, "a.pth"), OptionError, r"striate.save_torch\(weights, path"),
+    "load": (lambda: torch.load("a.pth"), ModelError, r"load_state_dict\(striate.load_torch"),
+    "onnx": (lambda: torch.load("a.onnx"), ModelError, r"striate.import_onnx\(path\)"),
     "loader": (lambda: DataLoader([1], batch_size=4), OptionError, "fit.*batch_size=4"),
     "dataset": (lambda: Dataset()[0], OptionError, "__getitem__"),
     "lengths": (lambda: TensorDataset(X, X[:1]), OptionError, "arrays of equal length"),

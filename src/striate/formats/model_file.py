@@ -8,6 +8,7 @@ built it. Nothing in the file is run: no pickle, and the graph's shapes are work
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from striate.version import __version__
 
 _KEY = "striate"
 _FORMAT = "striate-model-1"
+_TORCH = "Write net.load_state_dict(striate.load_torch(path))."
+_OTHERS = {".pth": _TORCH, ".pt": _TORCH, ".onnx": "Write striate.import_onnx(path)."}
 
 
 def save(
@@ -55,7 +58,10 @@ def save(
     (3, 2)
     """
     if not isinstance(net, Module):
-        raise OptionError(f"save: expected a Module; got {type(net).__name__}.")
+        raise OptionError(
+            f"save: expected a Module; got {type(net).__name__}. Weights by name are written by "
+            "striate.save_torch(weights, path)."
+        )
     shape = _shape_of(net) if input_shape is None else input_shape
     graph, training = _graphs(net, shape)
     parameters, buffers = dict(net.named_parameters()), dict(net.named_buffers())
@@ -129,6 +135,9 @@ def load(path: StrPath) -> GraphModule:
     Raises:
         ModelError: there is no such file, it is damaged, or holds no striate network.
     """
+    instead = _OTHERS.get(os.path.splitext(os.fspath(path))[1].lower())
+    if instead is not None:
+        raise ModelError(f"{os.fspath(path)}: expected a .safetensors file. {instead}")
     tensors, metadata = load_tensors(path)
     if _KEY not in metadata:
         raise ModelError(
