@@ -15,6 +15,7 @@ SAYS = {
     "branches.py": ["coarse", "validation accuracy 9", "loaded: 7 = 7"],
     "classic_network.py": ["(1, 1000) differs by 0.0"],
     "sklearn_digits.py": ["best: {'learning_rate': 0.005}, 9", "random filters: 9", "pixels: 8"],
+    "lenet_1998.py": ["60,000 trained parameters", "test error", "in steps of 4 pixels"],
     "explain.py": ["sum of 25 terms", "the program agrees: True"],
 }
 

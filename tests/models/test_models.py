@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from striate.errors import OptionError
 from striate.nn import functional as F
 from striate.program import build_inference
 
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 PARAMETERS = {  # as published with torchvision's weights
     "alexnet": 61_100_840,
     "vgg11": 132_863_336,
@@ -101,6 +105,8 @@ def output_shape(net: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def test_every_network_is_counted():
     assert set(PARAMETERS) == set(models.MODELS)
+    page = PAGE.read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(models.MODELS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -111,9 +117,11 @@ def test_parameters_and_usual_shape(name):
     graph = net.eval().to_graph(shape)
     classes = 1000 if shape[-1] > 200 else 10
     assert graph.nodes[graph.outputs[0]].shape == DENSE.get(name, (classes,))
+    cost = st.summary(graph).multiply_adds
     if name in BILLIONS:
-        published = pytest.approx(BILLIONS[name] * 1e9, rel=0.01)
-        assert st.summary(graph).multiply_adds == published
+        assert cost == pytest.approx(BILLIONS[name] * 1e9, rel=0.01)
+    line = f"| `{name}` | {'×'.join(map(str, shape))} | {count(net):,} | {cost / 1e6:,.1f} | "
+    assert line in PAGE.read_text(encoding="utf-8"), "run: python docs/scripts/models.py --write"
 
 
 @pytest.mark.parametrize("name", ENTRIES)
