@@ -241,6 +241,26 @@ def test_what_is_no_network(net: Any, match: str, digits: tuple[Array, Array]) -
         ConvNetClassifier(net).fit(*digits)
 
 
+def test_a_fit_that_fails_leaves_no_network(digits: tuple[Array, Array]) -> None:
+    model = ConvNetClassifier(tiny((1, 14, 14), 3), epochs=1, warm_start=True, random_state=0)
+    for _ in range(2):
+        with pytest.raises(OptionError, match=r"expected a network with the output \(10,\)"):
+            model.fit(*digits)
+    few = digits[1] < 3
+    assert model.fit(digits[0][few], digits[1][few]).classes_.tolist() == [0, 1, 2]
+
+
+def test_weights_go_with_early_stopping_and_augmentation(digits: tuple[Array, Array]) -> None:
+    images, labels = digits[0][:100], digits[1][:100]
+    weights = np.linspace(0.1, 2, 100)
+    model = classifier(epochs=2, early_stopping=True, augment="crop1,cutout3")
+    model.fit(images, labels, sample_weight=weights)
+    assert {"loss", "validation_loss"} <= model.history_[-1].keys()
+    numbers = ConvNetRegressor(tiny, epochs=2, early_stopping=True, random_state=0)
+    numbers.fit(images, labels, sample_weight=weights)
+    assert {"loss", "validation_loss"} <= numbers.history_[-1].keys()
+
+
 def test_named_networks_want_images() -> None:
     with pytest.raises(OptionError, match="expected images for net='lenet5'; got samples of 4"):
         ConvNetClassifier("lenet5").fit(np.eye(4), [0, 1, 0, 1])

@@ -125,17 +125,18 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         """A fresh network, and the scale of its input."""
         shape = self.input_shape_
         self._seed = int(check_random_state(self.random_state).randint(_SEEDS))
+        net = self._make_net(outputs)
         self.scale_ = find_scale(X, shape, chosen) if self.standardize else unscaled(shape)
-        self.net_: Module = make_net(
-            self.net, shape, max(outputs, 1), self._seed, type(self).__name__
-        )
-        self._require_outputs(outputs)
+        self.net_: Module = net
         self._memory: tuple[Any, OptimizerState | None] = (None, None)
         self.n_iter_ = 0
         self.history_: list[dict[str, Any]] = []
 
-    def _require_outputs(self, outputs: int) -> None:
-        require_outputs(self.net_, self.input_shape_, outputs, type(self).__name__)
+    def _make_net(self, outputs: int) -> Module:
+        where, shape = type(self).__name__, self.input_shape_
+        net = make_net(self.net, shape, outputs, self._seed, where)
+        require_outputs(net, shape, outputs, where)
+        return net
 
     def _train(
         self, X: Array, y: Array, weights: Float64 | None, outputs: int, *, fresh: bool, part: bool

@@ -17,7 +17,7 @@ from striate.optim import Optimizer, Schedule
 from striate.sklearn.arrays import Float32, Shape, choose
 from striate.sklearn.base import NetEstimator
 from striate.sklearn.classifier import ConvNetClassifier
-from striate.sklearn.nets import Net
+from striate.sklearn.nets import Net, make_net
 from striate.sklearn.regressor import ConvNetRegressor
 
 _POOLINGS: Mapping[str, np.ufunc] = {"mean": np.add, "max": np.maximum}
@@ -117,7 +117,7 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimat
         else:
             X = self._checked(X, fresh=True)
             chosen = choose(X, np.zeros(len(X)), self._weights(sample_weight, X))
-            self._start(X, np.zeros(len(X)), chosen, 0)
+            self._start(X, np.zeros(len(X)), chosen, outputs=1)
         graph = self.net_.to_graph(self.input_shape_)
         self.layer_ = _node_of(graph, self.layer)
         self.features_ = _part(self.net_, graph, self.layer_)
@@ -125,8 +125,9 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimat
         self._n_features_out = int(np.prod(_pooled_shape(shape, self.pooling, self.grid)))
         return self
 
-    def _require_outputs(self, outputs: int) -> None:
-        """The network's own output is not used."""
+    def _make_net(self, outputs: int) -> Module:
+        """Any network: its own output is not used."""
+        return make_net(self.net, self.input_shape_, outputs, self._seed, "ConvFeatures")
 
     def _learn(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Let a classifier or a regressor train the network."""
