@@ -21,9 +21,14 @@ import striate as st
 from striate.sklearn import ConvFeatures, ConvNetClassifier
 
 IMAGES = Path(__file__).parents[1] / "images"
-COUNTS = (100, 300, 1000, 5000)
+COUNTS = (100, 300, 1000, 3000)
 COLOURS = ("#718096", "#2f855a", "#2b6cb0", "#c05621")
-FOUND: dict[str, tuple[float, ...]] = {}  # what the last run printed
+FOUND: dict[str, tuple[float, ...]] = {  # what the last run printed
+    "logistic regression on pixels": (0.601, 0.722, 0.847, 0.883),
+    "… on 64 random filters": (0.683, 0.86, 0.944, 0.96),
+    "… on the network's features": (0.64, 0.877, 0.958, 0.98),
+    "ConvNetClassifier": (0.636, 0.891, 0.952, 0.98),
+}
 
 
 def linear() -> Any:
