@@ -300,6 +300,13 @@ def test_a_folder_without_parts_gives_a_fifth(tmp_path: Path) -> None:
     assert again[1].fingerprint() == test.fingerprint()
 
 
+def test_a_folder_around_the_folder(tmp_path: Path) -> None:
+    parts(tmp_path / "download" / "pets-1.0")
+    (tmp_path / "download" / "__MACOSX").mkdir()
+    train, _ = load(tmp_path / "download")
+    assert train.classes == ("cat", "dog") and train.name == "download"
+
+
 def test_a_class_that_only_the_test_part_has(tmp_path: Path) -> None:
     put(parts(tmp_path) / "test" / "bird" / "1.png")
     with pytest.raises(DataError, match=r"expected the classes of .*train; got 'bird'"):

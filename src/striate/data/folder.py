@@ -121,7 +121,7 @@ def train_and_test(
     the folder is read as one, and a fifth of every class becomes the test part, always the same.
 
     Args:
-        path: the folder.
+        path: the folder; one that holds but another folder with folders stands for that.
         size: as for `ImageFolder`, of both parts, and so are the other arguments.
         channels: see there.
         fit: see there.
@@ -134,7 +134,7 @@ def train_and_test(
     Raises:
         DataError: as `ImageFolder`, or the parts have other classes.
     """
-    folder = Path(path).expanduser()
+    folder = _inner(Path(path).expanduser())
     parts = _parts(folder)
     read = partial(ImageFolder, fit=fit, cache=cache, skip_corrupt=skip_corrupt, progress=progress)
     name = folder.resolve().name if name is None else name
@@ -159,6 +159,7 @@ def train_and_test(
 
 def is_image_folder(path: Path) -> bool:
     """Whether a folder looks like one of `train_and_test`: a sub-folder with a picture in it."""
+    path = _inner(path)
     parts = _parts(path)
     folders = _folders(path if parts is None else parts[0])
     return any(_walk(folder, first=True) for folder in folders)
@@ -175,9 +176,19 @@ def _parts(folder: Path) -> tuple[Path, Path] | None:
     return None if train is None or test is None else (train, test)
 
 
+def _inner(path: Path) -> Path:
+    """The folder itself, or the one in it that is all it holds, as archives often have it."""
+    below = _folders(path)
+    while len(below) == 1 and (deeper := _folders(below[0])):
+        path, below = below[0], deeper
+    return path
+
+
 def _folders(path: Path) -> list[Path]:
     try:
-        return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return sorted(
+            p for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX"))
+        )
     except OSError as error:
         raise DataError(
             f"{path}: expected a folder with a sub-folder for each class; {error.strerror}. "
