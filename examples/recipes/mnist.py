@@ -1,6 +1,6 @@
 """A small network for 28×28 grey pictures: six convolutions with batch norm, 72,666 parameters.
 
-    striate train mnist --net examples/recipes/mnist.py:Net …   (docs/training-recipes.md)
+striate train mnist --net examples/recipes/mnist.py:Net …   (docs/training-recipes.md)
 """
 
 from __future__ import annotations
@@ -33,3 +33,10 @@ class Net(nn.Sequential):
             nn.Flatten(),
             nn.Linear(4 * width, classes),
         )
+
+
+class Wide(Net):
+    """Twice as wide."""
+
+    def __init__(self) -> None:
+        super().__init__(width=32)

@@ -81,7 +81,7 @@ def learning_rates(
             f"{raw.shape}, {mean.shape}."
         )
     page = Page(4.6 + 2 * MARGIN, _PANEL_H + 1.1 + 2 * MARGIN)
-    under = "" if suggestion is None else f"the loss falls fastest at {suggestion:.1e}"
+    under = "" if suggestion is None else f"suggestion {suggestion:.1e}"
     page.title(title, under)
     axes = page.axes(MARGIN + 0.5, MARGIN + 0.7, 3.9, _PANEL_H)
     axes.plot(x, raw, color=RULE, linewidth=0.8)

@@ -48,7 +48,7 @@ class LearningRates:
 
     @property
     def suggestion(self) -> float:
-        """The rate where the smoothed loss falls fastest, before its minimum.
+        """Where the smoothed loss falls fastest; at most a tenth of the rate at its minimum.
 
         >>> rates = np.geomspace(1e-4, 1, 40)
         >>> curve = 1 / (1 + 100 * rates) + rates**2
@@ -60,7 +60,8 @@ class LearningRates:
             return float(self.rates[lowest] / 10)
         slope = np.gradient(self.smoothed, np.log(self.rates))
         first = lowest // 4  # the running mean is rough at its beginning
-        return float(self.rates[first + int(slope[first : lowest + 1].argmin())])
+        steepest = self.rates[first + int(slope[first : lowest + 1].argmin())]
+        return float(min(steepest, self.rates[lowest] / 10))
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON data."""
