@@ -64,16 +64,31 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def decoding(folder: Path, rounds: int) -> list[Line]:
+def photos(folder: Path, count: int) -> None:
+    """Write JPEGs of 640×480, smooth with a little noise as photographs are."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:480, :640] / 100
+    (folder / "a").mkdir(parents=True)
+    for k in range(count):
+        waves = [127 + 100 * np.sin(rows * (k % 7) + columns + c) for c in range(3)]
+        pixels = np.stack(waves, axis=-1) + random.normal(0, 8, (480, 640, 1))
+        file = folder / "a" / f"{k:03d}.jpg"
+        file.write_bytes(_jpeg(np.clip(pixels, 0, 255).astype(np.uint8)))
+
+
+def decoding(folder: Path, rounds: int, size: tuple[int, int] = (32, 32)) -> list[Line]:
     """Pictures a second that are decoded, on one thread and on two."""
     lines = []
+    what = "x".join(map(str, size))
     for threads in (1, 2):
 
         def read(threads: int = threads) -> None:
-            ImageFolder(folder, size=(32, 32), channels=3, threads=threads, progress=False)
+            ImageFolder(folder, size=size, channels=3, threads=threads, progress=False)
 
         count = len(list(folder.rglob("*.jpg")))
-        lines.append((f"decoding, {threads} threads", count / _best(read, rounds), "pictures/s"))
+        lines.append(
+            (f"decoding to {what}, {threads} threads", count / _best(read, rounds), "pictures/s")
+        )
     return lines
 
 
@@ -135,6 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.count} {pictures(folder, options.count)}")
         lines = decoding(folder, min(options.rounds, 3))
         whole = ImageFolder(folder, size=(32, 32), channels=3, progress=False)
+        photos(folder / "photos", 64)
+        for side in ((224, 224), (64, 64)):
+            lines += decoding(folder / "photos", min(options.rounds, 3), side)
     images, labels = whole.batch(np.arange(len(whole)))
     source = ArraySource(np.rint(255 * images).astype(np.uint8), labels, whole.classes)
     lines += augmenting(source, options.rounds)

@@ -8,6 +8,7 @@ where they fit into a share of what is free; else each batch is decoded when it 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -156,7 +157,9 @@ class EncodedPictures(Source):
         size, channels, failure = how.size, how.channels or 1, None
         for item in np.linspace(0, count - 1, min(count, _PROBES)).astype(int):
             try:
-                found, depth = picture_header(self.item_name(item), self.content(item))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    found, depth = picture_header(self.item_name(item), self.content(item))
             except (ImageError, FileError) as error:
                 failure = failure or error  # `prepare` or `fill` will name it, if it is asked for
                 continue
@@ -185,7 +188,8 @@ class EncodedPictures(Source):
             return failures
 
         starts = range(0, count, _CHUNK)
-        with ThreadPoolExecutor(self._threads) as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor(self._threads) as pool:
+            warnings.simplefilter("ignore")  # e.g. about damaged EXIF data, which do no harm
             found = pool.map(decode, starts)
             try:
                 chunks = list(tracked(found, len(starts), f"decoding {self.name}", progress))
