@@ -51,7 +51,7 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimat
     >>> images = np.random.default_rng(0).random((4, 12, 12))
     >>> maps = ConvFeatures(layer="2", pooling="max", grid=2, random_state=0)
     >>> maps.fit_transform(images).shape  # the largest of each quarter of each map
-    (4, 4)
+    (4, 64)
     """
 
     def __init__(
