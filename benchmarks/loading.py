@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.count} {pictures(folder, options.count)}")
         lines = decoding(folder, min(options.rounds, 3))
         whole = ImageFolder(folder, size=(32, 32), channels=3, progress=False)
-        photos(folder / "photos", 64)
+        photos(folder / "photos", max(1, options.count // 64))
         for side in ((224, 224), (64, 64)):
             lines += decoding(folder / "photos", min(options.rounds, 3), side)
     images, labels = whole.batch(np.arange(len(whole)))

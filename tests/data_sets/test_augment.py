@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,12 @@ def test_numbers_are_those_of_the_counters() -> None:
     expected = (np.concatenate(words) >> 8) / 2.0**24
     np.testing.assert_array_equal(first[0], expected[:6])
     np.testing.assert_array_equal(second[0], expected[8:9])
+
+
+def test_many_numbers_are_those_of_few() -> None:
+    many = Draw(1, 2, np.arange(9), 0).uniform(30_001)
+    np.testing.assert_array_equal(many[4], Draw(1, 2, [4], 0).uniform(30_001)[0])
+    assert abs(many.mean() - 0.5) < 0.005 and 0 <= many.min() < 1e-4 < 0.9999 < many.max() < 1
 
 
 def test_numbers_differ_by_seed_epoch_sample_and_step() -> None:
@@ -341,7 +348,10 @@ def test_a_step_of_ones_own() -> None:
             return 1 - images
 
     np.testing.assert_array_equal(Compose([Invert()])(IMAGES), 1 - IMAGES)
-    assert Compose([Invert()]).settings() == [{"step": "Invert"}]
+    step = Invert()
+    step.table = np.ones(2)  # type: ignore[attr-defined]
+    found = json.loads(json.dumps(Compose([step]).settings()))
+    assert found == [{"step": "Invert", "table": "array([1., 1.])"}]
 
 
 def test_one_hot() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from striate import settings
 from striate.data import ArraySource, Loader, Source, preview, statistics
 from striate.errors import DataError, OptionError
 
@@ -137,6 +138,22 @@ def test_it_works_ahead_and_measures_the_wait() -> None:
         for _ in range(3):
             next(loader)
         assert loader.prepared >= 0.3 and loader.waited < 0.15
+
+
+def test_several_threads_where_batches_are_work() -> None:
+    slow = Slow(0.01)
+    slow.costly = True
+    settings.set_num_threads(3)
+    for view in (slow, slow.subset(range(COUNT))):
+        slow.threads.clear()
+        with Loader(view, range(COUNT), 5) as loader:
+            assert len(list(loader)) == 10
+        assert 1 < len(slow.threads) <= 3
+    slow.costly = False
+    slow.threads.clear()
+    with Loader(slow, range(COUNT), 5) as loader:
+        assert len(list(loader)) == 10
+    assert len(slow.threads) == 1
 
 
 def test_a_batch_is_valid_until_the_next_is_asked_for() -> None:

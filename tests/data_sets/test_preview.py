@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import loading
 from striate import plot
 from striate.data import ArraySource
 from striate.errors import OptionError, ShapeError
@@ -34,6 +35,12 @@ def test_a_preview_shows_every_picture(augment: str | None, tmp_path: Path) -> N
     path = plot.save(figure, tmp_path / "p.png", dpi=60)
     with Image.open(path) as image:
         assert len(image.getcolors(1 << 20) or ()) > 50
+
+
+def test_the_benchmark_of_loading_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert loading.main(["--count", "128", "--rounds", "1", "--no-training"]) == 0
+    printed = capsys.readouterr().out
+    assert "decoding to 32x32, 2 threads" in printed and "flip,crop4,cutout8" in printed
 
 
 def test_by_default_six_samples_spread_over_all() -> None:

@@ -38,7 +38,9 @@ class Augmentation(ABC):
 
     def settings(self) -> dict[str, Any]:
         """The step as numbers and texts, for a training's record."""
-        return {"step": type(self).__name__, **vars(self)}
+        plain = (bool, int, float, str, tuple, list, type(None))
+        fields = {k: v if isinstance(v, plain) else repr(v) for k, v in vars(self).items()}
+        return {"step": type(self).__name__, **fields}
 
 
 class Warp(Augmentation):

@@ -13,6 +13,7 @@ from striate.random import key_of, philox4x32
 
 _APART = 1 << 31  # added to the step's number: the counters of dropout have small ones there
 _WORD = 0xFFFFFFFF
+_TOGETHER = 1 << 14  # counters at once, which keeps what is computed of them in the cache
 
 
 class Draw:
@@ -45,13 +46,18 @@ class Draw:
     def uniform(self, count: int) -> NDArray[np.float64]:
         """`count` numbers for each sample, (n, count), in [0, 1), multiples of 2⁻²⁴."""
         blocks = -(-count // 4)
-        counter = np.empty((len(self), blocks, 4), np.uint64)
-        counter[..., 0] = np.arange(self._used, self._used + blocks, dtype=np.uint64)
-        counter[..., 1] = self._samples[:, np.newaxis]
-        counter[..., 2], counter[..., 3] = self._epoch, self._site
+        numbers = np.empty((len(self), count))
+        step = max(1, _TOGETHER // max(1, blocks))
+        for start in range(0, len(self), step):
+            samples = self._samples[start : start + step]
+            counter = np.empty((len(samples), blocks, 4), np.uint64)
+            counter[..., 0] = np.arange(self._used, self._used + blocks, dtype=np.uint64)
+            counter[..., 1] = samples[:, np.newaxis]
+            counter[..., 2], counter[..., 3] = self._epoch, self._site
+            words = philox4x32(counter, self._key).reshape(len(samples), -1)[:, :count]
+            np.multiply(words >> np.uint32(8), 2.0**-24, out=numbers[start : start + step])
         self._used += blocks
-        words = philox4x32(counter, self._key).reshape(len(self), -1)[:, :count]
-        return np.asarray(words >> np.uint32(8), np.float64) * 2.0**-24
+        return numbers
 
     def between(self, low: float, high: float, count: int = 1) -> NDArray[np.float64]:
         """Numbers from `low` to below `high`, (n, count)."""

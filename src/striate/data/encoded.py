@@ -101,6 +101,7 @@ class EncodedPictures(Source):
         height, width = self._size
         self._shape = (self._channels, height, width)
         self.cached = self._fits(count, how) if how.cache is None else how.cache
+        self.costly = not self.cached
         if not self.cached and not how.skip_corrupt:
             return
         cache = np.empty((count, *self._shape), np.uint8) if self.cached else None

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.augment import as_augmentation
 from striate.data.source import Images, Source, as_indices
 from striate.errors import OptionError
+from striate.settings import get_num_threads
 
 Batch = tuple[Images, NDArray[Any]]
 
@@ -36,8 +37,10 @@ class Loader:
         seed: key of the augmentation's random numbers.
         epoch: number of the epoch, which gives others with the same seed.
         start: number of the first batch that is wanted, to go on within an epoch.
-        threads: that prepare batches.
-        ahead: batches that are prepared before they are asked for, at least 1.
+        threads: that prepare batches; by default one, or for a source that decodes pictures batch
+            by batch `get_num_threads()`.
+        ahead: batches that are prepared before they are asked for; by default two, or as many as
+            threads if they are more.
     Attributes:
         waited: seconds that the caller waited for batches so far.
         prepared: seconds that the threads worked on the batches given out so far.
@@ -61,9 +64,12 @@ class Loader:
         seed: int = 0,
         epoch: int = 0,
         start: int = 0,
-        threads: int = 1,
-        ahead: int = 2,
+        threads: int | None = None,
+        ahead: int | None = None,
     ) -> None:
+        if threads is None:
+            threads = get_num_threads() if source.costly else 1
+        ahead = max(2, threads) if ahead is None else ahead
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("threads", threads, 1),

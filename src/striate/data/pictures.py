@@ -145,7 +145,7 @@ def _decode(
     image = _open(name, content)
     try:
         steps = [f"{image.format}, {_size(image)}, {image.mode}"]
-        if image.format != "JPEG" and getattr(image, "n_frames", 1) > 1:
+        if image.format != "JPEG" and getattr(image, "is_animated", False):
             steps.append("first frame of an animation")
         if size is not None:
             _draft(image, size, steps)

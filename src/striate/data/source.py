@@ -32,6 +32,8 @@ class Source(ABC):
         name: what the data is called in messages.
         classes: the names of the classes; () where the targets are no classes.
         labels: the targets, (n,) int64 for classes.
+        costly: whether giving out a batch is real work, as decoding is, that several threads
+            should share.
 
     A class of one's own sets these three, and defines `__len__`, `shape` and `fill`.
     """
@@ -39,6 +41,7 @@ class Source(ABC):
     name: str
     classes: tuple[str, ...]
     labels: NDArray[Any]
+    costly = False
 
     @abstractmethod
     def __len__(self) -> int:
@@ -157,7 +160,7 @@ class View(Source):
     def __init__(self, whole: Source, indices: Index) -> None:
         self.whole, self.indices = whole, indices
         self.name, self.classes = whole.name, whole.classes
-        self.labels = whole.labels[indices]
+        self.labels, self.costly = whole.labels[indices], whole.costly
 
     def __len__(self) -> int:
         return len(self.indices)
