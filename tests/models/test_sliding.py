@@ -173,17 +173,25 @@ def test_images_smaller_than_the_window():
 
 def test_a_fully_convolutional_network_takes_any_size():
     """One network, several sizes one after the other; each as a network of its own gives it."""
-    sizes = [(16, 16), (19, 34), (16, 16), (40, 23)]
-    st.manual_seed(3)
-    net = models.FCN(2, width=2, hidden=4, stride=16).eval()
-    net.score_fr.weight.data[...] = RNG.normal(size=net.score_fr.weight.shape)
-    for height, width in sizes:
-        x = RNG.normal(size=(1, 3, height, width)).astype(np.float32)
-        fresh = models.FCN(2, width=2, hidden=4, stride=16).eval()
-        fresh.load_state_dict(net.state_dict())
+
+    def made() -> nn.Module:
+        st.manual_seed(3)
+        return models.UNet(2, 1, width=2, depth=1).eval()
+
+    net = made()
+    for height, width in [(16, 16), (20, 34), (16, 16)]:
+        x = RNG.normal(size=(1, 1, height, width)).astype(np.float32)
         found = net(x)
         assert found.shape == (1, 2, height, width) and found.std() > 0
-        assert np.array_equal(found, fresh(x))
+        assert np.array_equal(found, made()(x))
+
+
+@pytest.mark.parametrize("stride", [32, 16, 8])
+def test_an_fcn_labels_every_pixel_of_any_image(stride):
+    net = models.FCN(3, stride, width=1, hidden=2).eval()
+    for size in [(1, 1), (16, 47), (33, 64), (101, 95), (224, 500)]:
+        graph = net.to_graph((3, *size))
+        assert graph.nodes[graph.outputs[0]].shape == (3, *size)
 
 
 @pytest.mark.usefixtures("no_draws")

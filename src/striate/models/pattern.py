@@ -112,6 +112,7 @@ Linear(in_features=256, out_features=10, bias=True))
     if not widths:
         raise OptionError("from_pattern: expected at least one width; got width=[].")
     parts = read_pattern(pattern, counts)
+    _require_few(pattern, parts)
     builder = _Builder(pattern, tuple(input), classes, width, hidden)
     builder.parts(parts)
     net = builder.net
@@ -130,6 +131,16 @@ def _require_whole(name: str, value: Any, least: int) -> None:
             f"from_pattern: expected a whole number from {least} to {_MOST_WIDTH:,}; got "
             f"{name}={value!r}."
         )
+
+
+def _require_few(text: str, parts: Sequence[Part]) -> int:
+    """How many steps the parts take; refuses more than there may be."""
+    total = 0
+    for part in parts:
+        total += part.times * (1 + _require_few(text, part.chain))
+        if total > _MOST_LAYERS:
+            raise fault(text, part.at, f"at most {_MOST_LAYERS:,} layers", "more")
+    return total
 
 
 class _Builder:
@@ -151,7 +162,7 @@ class _Builder:
         self.text, self.shape, self.classes = text, shape, classes
         self.widths, self.hidden, self.rank = widths, hidden, len(shape) - 1
         self.net, self.counts, self.level = PatternNet(), Counter[str](), 0
-        self.visited, self.ended, self.unit = 0, False, ""
+        self.ended, self.unit = False, ""
 
     # ---- the tree ----------------------------------------------------------------------------
 
@@ -159,9 +170,6 @@ class _Builder:
         """All that the parts say, in order, as often as they say it."""
         for part in parts:
             for _ in range(part.times):
-                self.visited += 1
-                if self.visited > _MOST_LAYERS:
-                    raise fault(self.text, part.at, f"at most {_MOST_LAYERS:,} layers", "more")
                 if not part.optional:
                     self.one(part)
                     continue
