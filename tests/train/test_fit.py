@@ -224,7 +224,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"data": lambda x, y: (x, y[:9])}, DataError, "expected one target for each image"),
     ({"data": lambda x, y: (x[:0], y[:0])}, DataError, "expected at least one image"),
     ({"data": lambda x, y: (x.astype(int), y)}, DataError, "expected images of float32; got int64"),
-    ({"data": lambda x, y: x}, DataError, "expected a data set or a pair .* got ndarray"),
+    ({"data": lambda x, y: x}, DataError, "expected a data set, a source or a pair .* got ndarray"),
     ({"data": lambda x, y: ([[1], [1, 2]], y)}, DataError, "expected two arrays"),
     ({"data": lambda x, y: (x[:, :, :3], y)}, ShapeError, "1, 3, 4. do not fit the network"),
     ({"validation": lambda x, y: (x[:, :, :3], y)}, ShapeError, "validation: expected images"),

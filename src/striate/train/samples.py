@@ -22,6 +22,7 @@ from striate.graph.losses import TrainingLoss
 from striate.train.order import Index
 
 _DIGEST_ROWS = 512
+_NO_LISTS = (str, bytes, dict, np.ndarray)  # of samples, though they have lengths and items
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _as_source(data: Any, where: str) -> Any:
     from striate.data.adapt import as_source
 
     listed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
-    return as_source(data, name=where) if listed and not isinstance(data, (str, dict)) else data
+    return as_source(data, name=where) if listed and not isinstance(data, _NO_LISTS) else data
 
 
 def _targets(targets: NDArray[Any], where: str) -> NDArray[Any]:
