@@ -51,7 +51,8 @@ def make(op: str, inputs: str, output: str = "y", **attributes: Any) -> Any:
     """A node."""
     import onnx
 
-    return onnx.helper.make_node(op, inputs.split(), output.split(), name=f"the_{op}", **attributes)
+    names = output.split()
+    return onnx.helper.make_node(op, inputs.split(), names, name=f"{op} {names[0]}", **attributes)
 
 
 def model(

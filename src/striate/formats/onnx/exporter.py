@@ -246,7 +246,7 @@ def export_onnx(
             exported.
         FileError: the file cannot be written.
 
-    >>> import tempfile, striate as st
+    >>> import tempfile, numpy as np, striate as st
     >>> net = st.nn.Sequential(st.nn.Conv2d(3, 8, 3), st.nn.ReLU())
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export_onnx(net, f"{folder}/net.onnx", input_shape=(3, 16, 16))

@@ -128,6 +128,9 @@ def _is_text(message: Any) -> bool:
 def require_valid(model: Any) -> None:
     """What onnx's checker says, as one sentence: cycles, unknown operators, wrong attributes."""
     onnx = import_module("onnx")
+    for output in model.graph.output:  # which may say nothing of its shape
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -154,6 +157,8 @@ def array_of(tensor: Any, folder: Path | None = None) -> Any:
     """
     onnx = import_module("onnx")
     where = f"onnx: the tensor {tensor.name!r}"
+    if any(k < 0 for k in tensor.dims):
+        raise ModelError(f"{where} expected sizes from 0; got {list(tensor.dims)}.")
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         if folder is None:
             raise ModelError(
@@ -170,8 +175,6 @@ def array_of(tensor: Any, folder: Path | None = None) -> Any:
 def _external(tensor: Any, folder: Path, where: str) -> Any:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     dtype = _dtype_of(tensor, where)
-    if any(k < 0 for k in tensor.dims):
-        raise ModelError(f"{where} expected sizes from 0; got {list(tensor.dims)}.")
     length = math.prod(tensor.dims) * dtype.itemsize
     try:
         offset = int(entries.get("offset", "0"))

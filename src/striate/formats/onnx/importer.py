@@ -59,8 +59,9 @@ def import_onnx(
         output: the name of the output that is wanted, where the model has several.
         external_data: whether weights may be read from other files in the model's folder.
     Raises:
-        ModelError: there is no such file, it is damaged, has an operator that is unknown here, or
-            mixes the samples of a batch.
+        ModelError: the file is damaged, has an operator that is unknown here, or mixes the samples
+            of a batch.
+        FileError: there is no such file, or it cannot be read.
         OptionError: the package onnx is not installed; a shape or an output's name is needed.
     """
     try:

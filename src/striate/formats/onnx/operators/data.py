@@ -53,7 +53,9 @@ def constant_of_shape(c: Call) -> Value:
     array = np.zeros(1, np.float32)
     if tensor is not None:
         array = import_module("onnx").numpy_helper.to_array(tensor)
-    return c.given(np.full(shape, array.ravel()[0], array.dtype))
+    return c.given(
+        np.broadcast_to(array.ravel()[:1].reshape(()), tuple(shape))
+    )  # one number in memory
 
 
 @operator("Shape")
