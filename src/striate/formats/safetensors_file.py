@@ -210,8 +210,8 @@ def _array(name: str, key: str, entry: Mapping[str, Any]) -> NDArray[Any]:
     dtype = _DTYPES.get(entry["dtype"])
     if entry["dtype"] == "BF16":  # the upper half of a float32
         halves = np.frombuffer(entry["data"], "<u2").astype(np.uint32)
-        wide: NDArray[Any] = (halves << 16).view(np.float32)
-        return wide.reshape(entry["shape"])
+        wide: NDArray[Any] = (halves << 16).view(np.float32).reshape(entry["shape"])
+        return wide
     if dtype is None:
         raise ModelError(
             f"{name}: expected dtypes {', '.join(_DTYPES)}, BF16; got dtype={entry['dtype']} of "
