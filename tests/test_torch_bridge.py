@@ -74,6 +74,25 @@ def test_a_layer_both_ways(name: str) -> None:
     same(of_torch(back, x), of_torch(theirs, x))
 
 
+OTHERS = (
+    lambda: T.LSTM(3, 4, num_layers=2, batch_first=True, bidirectional=True),
+    lambda: T.GRU(3, 4, batch_first=True),
+    lambda: T.Embedding(7, 3, padding_idx=0),
+    lambda: T.MaxUnpool2d(2),
+    lambda: T.CrossEntropyLoss(label_smoothing=0.1),
+    lambda: T.ModuleDict({"a": T.Linear(2, 2), "b": T.Dropout2d(0.3)}),
+)
+
+
+@pytest.mark.parametrize("make", OTHERS)
+def test_layers_that_are_no_networks_both_ways(make: Any) -> None:
+    theirs = make()
+    back = st.from_torch(theirs).to_torch()
+    assert repr(back) == repr(theirs)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value)
+
+
 def row() -> Any:
     return T.Sequential(
         T.Conv2d(3, 8, 3, padding=1),

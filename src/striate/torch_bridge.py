@@ -170,8 +170,14 @@ def _extras(net: Module) -> list[str]:
     return [
         name
         for name, parameter in own.items()
-        if name not in theirs and getattr(net, name, parameter.default) != parameter.default
+        if name not in theirs
+        and not _is_usual(getattr(net, name, parameter.default), parameter.default)
     ]
+
+
+def _is_usual(value: Any, default: Any) -> bool:
+    """Whether an option has its default, also where it was spread over the axes: (1, 1) for 1."""
+    return value == default or (isinstance(value, tuple) and all(k == default for k in value))
 
 
 def _twin(net: Module, torch: Any) -> Any:
