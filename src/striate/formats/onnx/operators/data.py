@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from striate.formats.onnx.files import array_of
 from striate.formats.onnx.lowering import Call
 from striate.formats.onnx.registry import operator
 from striate.formats.onnx.value import BOOL, FLOAT32, INT64, Value
@@ -37,7 +38,7 @@ def identity(c: Call) -> Value:
 def constant(c: Call) -> Value:
     tensor = c.attribute("value")
     if tensor is not None:
-        return c.given(import_module("onnx").numpy_helper.to_array(tensor))
+        return c.given(array_of(tensor))
     for name, dtype in _CONSTANTS.items():
         found = c.attribute(name)
         if found is not None:
@@ -52,7 +53,7 @@ def constant_of_shape(c: Call) -> Value:
     c.require_room(shape, made=True)
     array = np.zeros(1, np.float32)
     if tensor is not None:
-        array = import_module("onnx").numpy_helper.to_array(tensor)
+        array = array_of(tensor)
     return c.given(
         np.broadcast_to(array.ravel()[:1].reshape(()), tuple(shape))
     )  # one number in memory
