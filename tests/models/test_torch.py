@@ -307,6 +307,15 @@ def test_weights_from_a_checkpoint_of_torch(tmp_path):
     assert all(np.array_equal(k, net.state_dict()[n]) for n, k in again.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["lenet5", "lenet5_1998", "small_stack", "resnet20", "cifar_vgg"])
+def test_small_networks_take_weights_too(name, tmp_path):
+    st.manual_seed(5)
+    save_tensors(tmp_path / "net.safetensors", models.build(name).state_dict())
+    again = models.build(name, weights=tmp_path / "net.safetensors").state_dict()
+    st.manual_seed(5)
+    assert all(np.array_equal(k, again[n]) for n, k in models.build(name).state_dict().items())
+
+
 def test_what_is_no_file_of_weights():
     for weights in ("DEFAULT", True, object()):
         with pytest.raises(OptionError, match="resnet18: expected weights=None or a file of weig"):
@@ -315,6 +324,8 @@ def test_what_is_no_file_of_weights():
         models.squeezenet1_1(weights="no-such.safetensors", num_classes=2)
     with pytest.raises(OptionError, match=r"resnet18: expected options .* unexpected .* 'classes'"):
         models.resnet18(classes=3)
+    with pytest.raises(OptionError, match="resnet18: expected options of the network; takes 0 pos"):
+        models.resnet18(10)
 
 
 def test_an_fcn_takes_the_weights_of_a_classifier():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from striate.models.starts import constructor
 from striate.nn.activation import ReLU
 from striate.nn.conv import Conv2d
 from striate.nn.linear import Linear
@@ -56,10 +57,4 @@ class LeNet5(Module):
         return self.fc3(x)
 
 
-def lenet5(num_classes: int = 10, in_channels: int = 1) -> LeNet5:
-    """LeNet-5, freshly initialised.
-
-    >>> sum(p.numel() for p in lenet5().parameters())
-    61706
-    """
-    return LeNet5(num_classes, in_channels)
+lenet5 = constructor("lenet5", "LeNet-5 in its modern form: 61,706 parameters.", LeNet5)

@@ -15,6 +15,7 @@ import numpy as np
 from striate import nn
 from striate.errors import OptionError
 from striate.formula.expression import Tensor, axes
+from striate.models.starts import constructor
 from striate.nn import functional as F
 from striate.nn import init
 
@@ -179,4 +180,4 @@ class LeNet1998(nn.Module):
         return F.cat((scores, scores[:, :1] * 0 - self.rubbish), dim=1)
 
 
-lenet5_1998 = LeNet1998
+lenet5_1998 = constructor("lenet5_1998", "LeNet-5 as published: 60,000 parameters.", LeNet1998)

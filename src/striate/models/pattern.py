@@ -14,7 +14,7 @@ from typing import Any
 from striate import nn
 from striate.errors import OptionError, StriateError, suggest
 from striate.models.pattern_text import Part, fault, read_pattern
-from striate.models.starts import kaiming_fan_out
+from striate.models.starts import constructor, kaiming_fan_out
 
 _MOST_LAYERS = 10_000
 _MOST_WIDTH = 1 << 20
@@ -327,18 +327,14 @@ class _MisfitError(OptionError):
     """A layer that the image is too small for."""
 
 
-def small_stack(num_classes: int = 10, *, in_channels: int = 3) -> PatternNet:
-    """The small stack that courses work out by hand: 39 → 37 → 17 → 7 pixels, 1,960 numbers.
-
-    Three convolutions, (window, stride, filters) = (3, 1, 10), (5, 2, 20), (5, 2, 40), no padding.
-
-    Args:
-        num_classes: outputs, one logit a class.
-        in_channels: channels of the images.
-    Input: (n, in_channels, 39, 39). Output: logits (n, num_classes).
-
-    >>> small_stack()[-1].in_features
-    1960
-    """
+def _small_stack(num_classes: int = 10, *, in_channels: int = 3) -> PatternNet:
     text = "conv3x10p0-relu-conv5x20s2p0-relu-conv5x40s2p0-relu-softmax"
     return from_pattern(text, input=(in_channels, 39, 39), classes=num_classes)
+
+
+small_stack = constructor(
+    "small_stack",
+    "The small stack that courses work out by hand: 39 → 37 → 17 → 7 pixels, 1,960 numbers.\n\n"
+    "Convolutions of (window, stride, filters) = (3, 1, 10), (5, 2, 20), (5, 2, 40), no padding.",
+    _small_stack,
+)

@@ -289,6 +289,11 @@ wide_resnet50_2 = _resnet(
     (3, 4, 6, 3),
     width_per_group=128,
 )
-resnet20 = partial(CifarResNet, 3)
-resnet32 = partial(CifarResNet, 5)
-resnet56 = partial(CifarResNet, 9)
+
+
+def _cifar(layers: int) -> Any:
+    make = partial(CifarResNet, (layers - 2) // 6)
+    return constructor(f"resnet{layers}", f"ResNet-{layers} for images of 32 × 32.", make)
+
+
+resnet20, resnet32, resnet56 = map(_cifar, (20, 32, 56))

@@ -55,17 +55,17 @@ def constructor(
         make: makes the network from options.
         without: beginnings of names that a file of weights may have and the network may lack.
     Returns:
-        `name(*, weights=None, progress=True, **options)`.
+        `name(*, weights=None, progress=True, **options)`; sizes without a name are passed on.
 
     >>> tiny = constructor("tiny", "A layer.", lambda k=1: nn.Linear(k, k))
     >>> tiny(k=3), tiny.__name__
     (Linear(in_features=3, out_features=3, bias=True), 'tiny')
     """
 
-    def build(*, weights: Any = None, progress: bool = True, **options: Any) -> Any:
+    def build(*sizes: Any, weights: Any = None, progress: bool = True, **options: Any) -> Any:
         _require_file(name, weights)
         try:
-            net = make(**options)
+            net = make(*sizes, **options)
         except TypeError as error:
             if "argument" not in str(error):
                 raise

@@ -10,7 +10,7 @@ from typing import Any
 
 from striate import nn
 from striate.errors import OptionError
-from striate.models.starts import kaiming_fan_out
+from striate.models.starts import constructor, kaiming_fan_out
 from striate.nn import functional as F
 
 
@@ -112,4 +112,4 @@ class UNet(nn.Module):
         return self.out(x)
 
 
-unet = UNet
+unet = constructor("unet", "U-Net: 31,030,658 parameters.", UNet)

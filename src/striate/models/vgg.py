@@ -130,4 +130,4 @@ def _vgg(layers: int, batch_norm: bool = False) -> Any:
 
 vgg11, vgg13, vgg16, vgg19 = map(_vgg, (11, 13, 16, 19))
 vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn = (_vgg(layers, True) for layers in (11, 13, 16, 19))
-cifar_vgg = CifarVGG
+cifar_vgg = constructor("cifar_vgg", "A small VGG for images of 32 × 32.", CifarVGG)
