@@ -1,8 +1,7 @@
-"""The page operations/onnx.md: which of ONNX's backend tests pass, counted and listed by name.
+"""The generated parts of two pages, written by `python docs/scripts/onnx_coverage.py --write`.
 
-    python docs/scripts/onnx_coverage.py --write
-
-runs them all (about half a minute; it needs onnx) and writes the page's generated part.
+operations/onnx.md: which of ONNX's backend tests pass, counted and listed by name; it runs them all
+(about half a minute; it needs onnx). onnx.md: what each operation is exported as.
 """
 
 from __future__ import annotations
@@ -16,6 +15,10 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "operations" / "onnx.md"
+EXPORTS = ROOT / "docs" / "onnx.md"
+OPSET = 18
+MOST = 6  # operators that are listed
+_HELPERS = ("Constant", "Shape")
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
 _HOW = {"graph": "graph", "reference": "float64", "numpy": "NumPy"}
 if str(ROOT) not in sys.path:
@@ -23,10 +26,19 @@ if str(ROOT) not in sys.path:
 
 
 def render(page: str) -> str:
-    """The page with its generated part made anew."""
+    """The page of operators with its generated part made anew."""
+    return _with_part(page, generated())
+
+
+def render_exports(page: str) -> str:
+    """The page of networks with its generated part made anew."""
+    return _with_part(page, exports())
+
+
+def _with_part(page: str, part: str) -> str:
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
-    return f"{before}{BEGIN}\n\n{generated()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}"
 
 
 def generated() -> str:
@@ -114,13 +126,49 @@ def names() -> str:
     return "\n".join(lines).rstrip()
 
 
+# ---- what operations are exported as -------------------------------------------------------------
+
+
+def exports() -> str:
+    """A line for each operation: the operators that its cases give."""
+    from striate.formats.onnx.exporter import LEFT_OUT, REFUSED
+    from striate.formula.operations import OPERATIONS
+
+    lines = ["| operation | in ONNX |", "|---|---|"]
+    for name in sorted(OPERATIONS):
+        if name in REFUSED:
+            how = f"not: {REFUSED[name]}"
+        elif name in LEFT_OUT:
+            how = "left out: it does nothing in evaluation"
+        else:
+            how = "; ".join(sorted(_written(name), key=lambda k: (k == "function", k)))
+        lines.append(f"| {name} | {how} |")
+    return "\n".join(lines)
+
+
+def _written(name: str) -> set[str]:
+    """The operators of each case of an operation, or that it is a function."""
+    from striate.formats.onnx.exporter import to_model
+    from tests.formats.test_onnx_export import of_operation, single
+
+    found = set()
+    for case in of_operation(name).values():
+        graph, _, parameters = single(case)
+        model = to_model(graph, parameters, OPSET)
+        ops = [n.op_type for n in model.graph.node if n.op_type not in _HELPERS]
+        short = len(ops) <= MOST
+        found.add("function" if model.functions else ", ".join(ops) if short else "in place")
+    return found
+
+
 def main() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    made = render(page)
-    if "--write" in sys.argv:
-        PAGE.write_text(made, encoding="utf-8")
-    elif made != page:
-        sys.exit(f"{PAGE} is not up to date; run with --write")
+    for path, make in ((PAGE, render), (EXPORTS, render_exports)):
+        page = path.read_text(encoding="utf-8")
+        made = make(page)
+        if "--write" in sys.argv:
+            path.write_text(made, encoding="utf-8")
+        elif made != page:
+            sys.exit(f"{path} is not up to date; run with --write")
 
 
 if __name__ == "__main__":

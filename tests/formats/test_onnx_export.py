@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import runpy
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.formats.onnx_nets import run
 from tests.formula.conftest import CASES
 from tests.nn.cases import LAYERS, build, inputs_of, sample_shapes
 
+DOCS = Path(__file__).parents[2] / "docs"
 NEWEST_OF_RUNTIME = 26  # ONNX Runtime 1.31 reads no newer ones
 
 
@@ -307,3 +309,28 @@ def test_checksums_are_those_of_the_bytes() -> None:
     entries = files.external_entries("a.data", 8, array)
     digest = hashlib.sha1(array.tobytes(), usedforsecurity=False).hexdigest()
     assert entries == {"location": "a.data", "offset": "8", "length": "24", "checksum": digest}
+
+
+# ---- the page ------------------------------------------------------------------------------------
+
+
+@pytest.mark.peer
+def test_the_pages_examples_run(onnx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (DOCS / "onnx.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    blocks = [part.partition("```")[0] for part in page.split("```py\n")[1:]]
+    assert len(blocks) == 4
+    scope: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "onnx.md", "exec"), scope)
+    ops = [node.op_type for node in scope["model"].graph.node if node.op_type != "Constant"]
+    inner = [n.op_type for n in scope["model"].functions[0].node if n.op_type != "Constant"]
+    assert f"# {ops}" in page
+    assert f"# {inner}" in page
+
+
+@pytest.mark.peer
+def test_the_pages_table_is_up_to_date(onnx: Any) -> None:
+    script = runpy.run_path(str(DOCS / "scripts" / "onnx_coverage.py"))
+    page = (DOCS / "onnx.md").read_text(encoding="utf-8")
+    assert script["render_exports"](page) == page
