@@ -16,7 +16,7 @@ import striate as st
 def test_evaluate(cli, model, data, width):
     answer = cli("evaluate", model, "--data", data, "--figures", "figures", "--mistakes", 2)
     assert answer.code == 0, answer.err
-    assert "of 20), loss" in answer.out
+    assert "of 20), top-5 " in answer.out and " %, loss " in answer.out
     assert "precision" in answer.out
     for name in ("confusion", "mistakes"):
         assert width(f"figures/{name}.png") > 500
