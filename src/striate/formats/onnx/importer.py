@@ -15,8 +15,15 @@ from typing import Any
 
 from striate.errors import FileError, ModelError, OptionError, StriateError
 from striate.files import StrPath
-from striate.formats.onnx.files import array_of, import_package, read_model, require_valid
+from striate.formats.onnx.files import (
+    array_of,
+    first_line,
+    import_package,
+    read_model,
+    require_valid,
+)
 from striate.formats.onnx.functions import inline
+from striate.formats.onnx.lowering import DAMAGED
 from striate.formats.onnx.symbolic import SymbolicLowering
 from striate.formats.onnx.value import BOOL, FLOAT32, INT64
 from striate.graph.graph import Graph, Shape
@@ -76,6 +83,10 @@ def import_onnx(
         raise OptionError(f"{path}: {error}") from None
     except StriateError as error:
         raise ModelError(f"{path}: expected a network that fits together; {error}") from None
+    except DAMAGED as error:
+        raise ModelError(
+            f"{path}: expected a valid model; got a damaged one ({first_line(error)})."
+        ) from error
     except (RecursionError, MemoryError):
         raise ModelError(
             f"{path}: expected a model that fits into memory and is not nested deeply; got more."

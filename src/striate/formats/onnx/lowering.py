@@ -24,6 +24,7 @@ from striate.formats.onnx.batch_axis import (
     to_front,
     to_place,
 )
+from striate.formats.onnx.files import first_line
 from striate.formats.onnx.registry import find_handler
 from striate.formats.onnx.value import BOOL, FLOAT32, INT64, Array, Place, Recorder, Value
 from striate.formula.activation import Activation, map_attributes
@@ -34,6 +35,7 @@ from striate.formula.operations import find_operation
 from striate.graph.graph import Shape
 
 MOST_NUMBERS = 2**28  # of one tensor that a model's own numbers ask for: a gigabyte of float32
+DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _EXACT = 2**53  # up to here float64 holds every whole number
 
 
@@ -73,6 +75,13 @@ class Lowering:
             if call.where in str(error):
                 raise
             raise ModelError(f"onnx: {call.where}: {error}") from error
+        except DAMAGED as error:  # what a damaged node leads to, where no handler looks for it
+            if not self.symbolic:
+                raise
+            raise ModelError(
+                f"onnx: {call.where}: expected inputs and attributes that fit together; got others "
+                f"({first_line(error)})."
+            ) from error
         call.require_all_read()
         results = [found] if isinstance(found, Value) else list(found)
         for name, value in zip(node.output, results, strict=False):
