@@ -11,7 +11,9 @@ import pytest
 from striate.cli import failures, main, summary
 from striate.version import __version__
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "summary", "explain", "convert", "version", "cache")
+COMMANDS = (
+    *("demo", "train", "evaluate", "predict", "summary", "explain", "convert", "version", "cache"),
+)
 
 
 def test_no_arguments_give_the_help(cli):

@@ -248,6 +248,8 @@ def test_descriptions_that_are_no_json_or_too_deep(path):
     tensors, metadata = load_tensors(path)
     for text, reason in (
         ("{", "no JSON"),
+        ('{"format": 1e400}', "is not finite"),
+        ('{"format": NaN}', "is not finite"),
         ("[" * 100_000, "nested too deeply|no JSON"),
         ("3", "got f"),
     ):

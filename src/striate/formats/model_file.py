@@ -8,6 +8,7 @@ built it. Nothing in the file is run: no pickle, and the graph's shapes are work
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -183,9 +184,17 @@ def _network(tensors: dict[str, Any], text: str) -> GraphModule:
     return module
 
 
+def _finite(text: str) -> float:
+    """A number as JSON has it: nothing infinite, which would be no size of anything."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"a number {text[:20]!r} that is not finite")
+    return value
+
+
 def _description(text: str) -> dict[str, Any]:
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except ValueError as error:
         raise ModelError(f"got a description that is no JSON ({error}).") from None
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
