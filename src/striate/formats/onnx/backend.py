@@ -1,6 +1,6 @@
 """The backend that ONNX's own tests call: prepare a model, run it on arrays.
 
-Operators only: whole networks as modules come with the importer. A model's whole-number inputs
+Operators only: `importer` reads whole networks as modules. A model's whole-number inputs
 (shapes, axes, indices) are needed to know the shapes, so a model is lowered when it is run.
 """
 
