@@ -62,6 +62,29 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each case runs on the widest native target and on one of the others, in turn.
+
+    STRIATE_TEST_TARGETS=all runs every case on every target.
+    """
+    if os.environ.get("STRIATE_TEST_TARGETS", "").strip() == "all":
+        return
+    widest = max((way for way in WAYS if way.native), key=lambda way: way.target.width).name
+    cases: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is not None and isinstance(call.params.get("target"), (Way, Target)):
+            others = tuple((k, id(v)) for k, v in call.params.items() if k != "target")
+            if call.params["target"].name != widest:
+                cases.setdefault((item.nodeid.partition("[")[0], others), []).append(item)
+    left_out = set()
+    for number, group in enumerate(cases.values()):
+        left_out |= {item for k, item in enumerate(group) if k != number % len(group)}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(params=[pytest.param(way, id=str(way)) for way in WAYS if not way.why_not])
 def target(request: pytest.FixtureRequest) -> Target:
     """Each target that can be run here, natively or legalised (the test's id says which)."""
