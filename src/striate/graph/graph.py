@@ -173,7 +173,8 @@ class Graph:
         """
         try:
             if data["format"] != _FORMAT:
-                raise ModelError(f"graph: expected format {_FORMAT!r}; got {data['format']!r}.")
+                found = repr(data["format"])[:60]
+                raise ModelError(f"graph: expected format {_FORMAT!r}; got {found}.")
             graph = cls(outputs=[str(o) for o in data["outputs"]])
             for item in data["nodes"]:
                 name, op = str(item["name"]), str(item["op"])
