@@ -113,7 +113,7 @@ class ClipValue(Extended):
 
     >>> from striate.optim import SGD
     >>> print(ClipValue(SGD(lr=0.1), 0.5).rule())
-    g ← max(−max_value, min(max_value, g)); p ← p − lr·g
+    g ← maximum(-max_value, minimum(max_value, g)); p ← (p − (lr · g))
     """
 
     max_value: float = 1.0

@@ -256,8 +256,9 @@ class Plateau(Schedule):
         torch.optim.lr_scheduler.ReduceLROnPlateau.
 
     >>> history = [{"loss": 1.0}, {"loss": 1.0}, {"loss": 1.0}]
-    >>> Plateau(patience=1).after(history, 0.1, step=30, total_steps=50, steps_per_epoch=10)
-    0.01
+    >>> schedule = Plateau(factor=0.5, patience=1)
+    >>> schedule.after(history, 0.1, step=30, total_steps=50, steps_per_epoch=10)
+    0.05
     """
 
     factor: float = 0.1
