@@ -224,7 +224,8 @@ def _array(name: str, key: str, entry: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def _damaged(name: str, reason: str) -> str:
+    brief = " ".join(reason.split())[:200]  # the library may quote half of the header
     return (
-        f"{name}: expected a whole safetensors file; it is truncated or damaged ({reason}). "
+        f"{name}: expected a whole safetensors file; it is truncated or damaged ({brief}). "
         "Copy it again, or use another checkpoint."
     )
