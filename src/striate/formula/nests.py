@@ -300,7 +300,7 @@ class _Backward:
 
     def _scalar(self, e: Call, up: Expr, domain: Sequence[str]) -> None:
         names: dict[Expr, Var] = {}
-        scalar = _abstract(e, names)
+        scalar = abstract(e, names)
         back: dict[Expr, Expr]
         back = {var: self.values.inlined(leaf, domain, stored=True) for leaf, var in names.items()}
         for leaf, var in names.items():
@@ -440,9 +440,10 @@ def _size(e: Expr) -> int:
     return 1 + sum(map(_size, children(e)))
 
 
-def _abstract(e: Expr, names: dict[Expr, Var]) -> Expr:
+def abstract(e: Expr, names: dict[Expr, Var]) -> Expr:
+    """`e` as a function of scalars, which stand for its leaves; `names` says for which."""
     if isinstance(e, (Read, Reduce, Place)):
         return names.setdefault(e, Var(f"#{len(names)}"))
     if isinstance(e, Call):
-        return Call(e.function, tuple(_abstract(a, names) for a in e.arguments))
+        return Call(e.function, tuple(abstract(a, names) for a in e.arguments))
     return e

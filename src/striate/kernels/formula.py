@@ -18,7 +18,8 @@ from striate.formula.formula import Formula, Shape
 from striate.formula.nests import OUT, Plan, forward, gradient
 from striate.kernels.kernel import Kernel, make_kernel
 from striate.kernels.lanes import emit_rows_to_lanes
-from striate.kernels.nest import Env, NestEmitter, Tensor
+from striate.kernels.nest import NestEmitter
+from striate.kernels.nest_index import Env, Tensor
 
 _ALIGN = 16  # floats
 

@@ -14,46 +14,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from striate.codegen.builder import Builder, Int, Value
 from striate.codegen.vmath import emit, maximum
 from striate.errors import CompileError
 from striate.formula.expression import Call, Const, Expr, Index, Read, Reduce, Var
-from striate.formula.nests import OUT, Nest, Place, Plan, axes_of, flat, leaves, reads, rebuilt
-from striate.kernels.nest_bounds import Guard, Interior, extent, interiors
+from striate.formula.nests import (
+    OUT,
+    Nest,
+    Place,
+    Plan,
+    abstract,
+    axes_of,
+    flat,
+    leaves,
+    reads,
+    rebuilt,
+)
+from striate.kernels.nest_bounds import Guard, Interior, interiors
+from striate.kernels.nest_index import Env, IndexEmitter, Tensor
 
-Env = Mapping[str, Int]
 _UNROLL = 16  # terms of a sum that are written out
+_CHAINS = 4  # sums that run side by side at least, since an addition takes that long
 _SPARE = 8  # registers that sums side by side leave for the rest
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """Where a tensor lies: a vector a number (`lanes`), or a number that all lanes share."""
-
-    pointer: Value
-    shape: tuple[int, ...]
-    lanes: bool
-    outside: float = 0.0
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """Numbers from one place to the next along each axis."""
-        return tuple(math.prod(self.shape[k + 1 :]) for k in range(len(self.shape)))
-
-
-class NestEmitter:
+class NestEmitter(IndexEmitter):
     """Emits the nests of a plan into a kernel being built."""
 
     def __init__(self, b: Builder, plan: Plan, tensors: Mapping[str, Tensor]) -> None:
-        self.b, self.plan, self.tensors = b, plan, tensors
+        super().__init__(b, plan.sizes)
+        self.plan, self.tensors = plan, tensors
         self.nest: Nest
-        self._scopes: list[dict[object, Any]] = []
         self._sure: list[Guard] = []  # what the code around has made sure of
         self._near: list[Guard] = []  # the same, where a division leaves no rest
-        self._split: dict[Value, tuple[Int, int, int]] = {}  # turn·period + phase, by its name
 
     def run(self, store: Callable[[Tensor, Sequence[Env], Sequence[Value]], None]) -> None:
         """Emit all nests; `store` puts results that go to OUT where they belong."""
@@ -176,9 +170,9 @@ class NestEmitter:
 
     def values(self, e: Expr, envs: Sequence[dict[str, Int]]) -> list[Value]:
         """The vector of `e` in each environment."""
-        names: dict[Expr, str] = {}
-        scalar = _named(e, names)
-        found = {name: self._leaf(leaf, envs) for leaf, name in names.items()}
+        names: dict[Expr, Var] = {}
+        scalar = abstract(e, names)
+        found = {var.name: self._leaf(leaf, envs) for leaf, var in names.items()}
         return [
             emit(self.b, scalar, {name: column[k] for name, column in found.items()})
             for k in range(len(envs))
@@ -201,9 +195,6 @@ class NestEmitter:
             known = self._read(leaf, env) if isinstance(leaf, Read) else self._number(leaf, env)
             self._scopes[-1][key] = known
         return known
-
-    def _known(self, key: object) -> Any:
-        return next((scope[key] for scope in reversed(self._scopes) if key in scope), None)
 
     def _number(self, leaf: Expr, env: Env) -> Value:
         if not isinstance(leaf, Place):
@@ -296,7 +287,38 @@ class NestEmitter:
             for k in range(low, high):
                 totals = one(k, totals)
             return totals
-        return self.b.loop(low, high, one, totals)
+        ways = _CHAINS // len(envs)
+        if run.reduce.how == "first" or ways < 2 or (low, high) != (0, size) or size < 2 * ways:
+            return self.b.loop(low, high, one, totals)
+        return self._side_sums(run, size, ways, one, totals)
+
+    def _side_sums(
+        self,
+        run: _Run,
+        size: int,
+        ways: int,
+        one: Callable[[Int, list[Value]], list[Value]],
+        totals: list[Value],
+    ) -> list[Value]:
+        """Several partial sums (or maxima) of every `ways`-th term: they need not wait in turn."""
+        b, count, most = self.b, len(totals), run.reduce.how == "max"
+        neutral = b.const(-math.inf) if most else b.zero
+
+        def some(k: Int, carry: list[Value]) -> list[Value]:
+            parts = [carry[w * count : (w + 1) * count] for w in range(ways)]
+            return [v for w, part in enumerate(parts) for v in one(b.add(k, w), part)]
+
+        start = [*totals, *[neutral] * (count * (ways - 1))]
+        whole = size // ways * ways
+        carry = b.loop(0, whole, some, start, ways)
+        parts = [carry[w * count : (w + 1) * count] for w in range(ways)]
+        for k in range(whole, size):
+            parts[k - whole] = one(k, parts[k - whole])
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            join = maximum if most else Builder.fadd
+            parts = [[join(b, p, q) for p, q in zip(*pair, strict=True)] for pair in pairs]
+        return parts[0]
 
     def _bind(
         self, run: _Run, envs: list[dict[str, Int]]
@@ -365,12 +387,6 @@ class NestEmitter:
             return first, share(b.add(b.sub(size, rest), m - 1))
         return share(b.add(b.sub(rest, size), m)), share(b.add(rest, m))
 
-    def _most(self, a: Int, c: Int) -> Int:
-        if isinstance(a, int) and isinstance(c, int):
-            return max(a, c)
-        self.b.declare("declare i64 @llvm.smax.i64(i64, i64)")
-        return self.b.let(f"call i64 @llvm.smax.i64(i64 {a}, i64 {c})")
-
     def _term(self, run: _Run, envs: list[dict[str, Int]], totals: list[Value]) -> list[Value]:
         b, body = self.b, run.reduce.body
         if run.reduce.how == "first":
@@ -419,10 +435,6 @@ class NestEmitter:
 
     def _guards(self, place: Sequence[Index], shape: Sequence[int]) -> list[Guard]:
         return [Guard(index, size) for index, size in zip(place, shape, strict=True)]
-
-    def _may_leave(self, guard: Guard) -> bool:
-        low, high = extent(guard.index, self.plan.sizes)
-        return low < 0 or high >= guard.size
 
     def _surely(self, guard: Guard) -> bool:
         """Whether an index is inside here, whatever the loops around do."""
@@ -475,111 +487,6 @@ class NestEmitter:
         known = guard.index.div == 1 or self._resolved(guard.index, env) is not None
         return known and guard in self._near
 
-    # ---- indices ------------------------------------------------------------------------------
-
-    def offset(
-        self, place: Sequence[Index], tensor: Tensor, env: Env, clamp: bool = False
-    ) -> tuple[Int, int]:
-        """Floats from a tensor's beginning to a place: what moves, and what is fixed."""
-        b = self.b
-        unit = b.width if tensor.lanes else 1
-        steps: dict[str, int] = {}
-        moving: Int = 0
-        fixed = 0
-        for index, size, step in zip(place, tensor.shape, tensor.steps, strict=True):
-            beyond = clamp and self._may_leave(Guard(index, size))
-            if index.affine and not beyond:
-                fixed += index.const * step * unit
-                for axis, times in index.terms:
-                    steps[axis] = steps.get(axis, 0) + times * step * unit
-                continue
-            at = self.index(index, env)
-            if beyond:
-                at = b.minimum(self._most(at, 0), size - 1)
-            moving = b.add(moving, b.mul(at, step * unit))
-        for axis, at in env.items():  # outermost first: those sums leave the inner loops
-            part = b.mul(at, steps.get(axis, 0))
-            if isinstance(part, int):
-                fixed += part
-            else:
-                moving = b.add(moving, part)
-        if isinstance(moving, int):
-            return 0, fixed + moving
-        return moving, fixed
-
-    def index(self, index: Index, env: Env) -> Int:
-        """The value of an index; −1 or another number outside where it has none."""
-        key = (index, *(env[a] for a, _ in index.terms))
-        known = self._known(key)
-        if known is None:
-            known = self._fresh_index(index, env)
-            self._scopes[-1][key] = known
-        return known  # type: ignore[no-any-return]
-
-    def _fresh_index(self, index: Index, env: Env) -> Int:
-        resolved = self._resolved(index, env)
-        if resolved is not None:
-            return resolved
-        b, fixed = self.b, index.const
-        value: Int = 0
-        for axis, step in index.terms:
-            part = b.mul(env[axis], step)
-            if isinstance(part, int):
-                fixed += part
-            else:
-                value = b.add(value, part)
-        value = b.add(value, fixed)
-        if isinstance(value, int):
-            return int(Index((), value, index.mod, index.div, index.table).at({}))
-        plain = Index(index.terms, index.const)
-        if index.mod:
-            value = self._remainder(value, index.mod, extent(plain, self.plan.sizes)[0] < 0)
-            plain = plain % index.mod
-        if index.div != 1:
-            value = self._quotient(value, index.div)
-            plain = plain // index.div
-        return self._looked_up(value, index.table, plain) if index.table else value
-
-    def _resolved(self, index: Index, env: Env) -> Int | None:
-        """A quotient whose rest is known here: −1, or the sum of what each axis gives."""
-        if index.div == 1 or index.mod or index.table:
-            return None
-        b, fixed = self.b, index.const
-        value: Int = 0
-        for axis, step in index.terms:
-            at = env[axis]
-            turn, period, phase = (
-                self._split.get(at, (0, 0, 0)) if isinstance(at, str) else (0, 0, at)
-            )
-            if isinstance(at, str) and (not period or step * period % index.div):
-                return None
-            fixed += step * phase
-            value = b.add(value, b.mul(turn, step * period // index.div))
-        return b.add(value, fixed // index.div) if fixed % index.div == 0 else -1
-
-    def _remainder(self, value: Int, mod: int, signed: bool) -> Int:
-        b = self.b
-        if not signed:
-            return b.let(f"urem i64 {value}, {mod}")
-        rest = b.let(f"srem i64 {value}, {mod}")
-        return b.let(f"select i1 {b.compare('slt', rest, 0)}, i64 {b.add(rest, mod)}, i64 {rest}")
-
-    def _quotient(self, value: Int, div: int) -> Int:
-        b = self.b
-        whole = b.let(f"sdiv i64 {value}, {div}")
-        rest = b.let(f"srem i64 {value}, {div}")
-        return b.let(f"select i1 {b.compare('eq', rest, 0)}, i64 {whole}, i64 -1")
-
-    def _looked_up(self, value: Int, table: tuple[int, ...], plain: Index) -> Int:
-        b = self.b
-        low, high = extent(plain, self.plan.sizes)
-        base = b.table(table)
-        if 0 <= low and high < len(table):
-            return b.load_i64(base, value)
-        inside = b.compare("ult", value, len(table))
-        safe = b.minimum(self._most(value, 0), len(table) - 1)
-        return b.let(f"select i1 {inside}, i64 {b.load_i64(base, safe)}, i64 -1")
-
 
 class _Run:
     """One reduction being emitted."""
@@ -587,12 +494,3 @@ class _Run:
     def __init__(self, reduce: Reduce, guards: list[Guard], order: list[str]) -> None:
         self.reduce, self.guards, self.order = reduce, guards, order
         self.done: set[Guard] = set()
-
-
-def _named(e: Expr, names: dict[Expr, str]) -> Expr:
-    """`e` with each leaf replaced by a scalar, noted in `names`."""
-    if isinstance(e, (Read, Reduce, Place)):
-        return Var(names.setdefault(e, f"#{len(names)}"))
-    if isinstance(e, Call):
-        return Call(e.function, tuple(_named(a, names) for a in e.arguments))
-    return e
