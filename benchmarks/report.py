@@ -16,6 +16,7 @@ from benchmarks.text import (
     quantity,
     reached,
     reached_text,
+    short,
     time_text,
     title,
     verdict,
@@ -151,7 +152,7 @@ def between(text: str, table: str) -> str:
 def _machines_text(machine: dict[str, Any]) -> str:
     """All that a file's results were measured on."""
     more = (
-        f"; what is marked {system.partition(',')[0]} on {_machine_text(other)}"
+        f"; what is marked {short(system)} on {_machine_text(other)}"
         for system, other in machine.get("others", {}).items()
     )
     return _machine_text(machine) + "".join(more)

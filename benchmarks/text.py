@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from benchmarks.problems import RACES
@@ -97,7 +98,12 @@ def title(result: Result) -> str:
         "whole": f"`striate {' '.join(p.command)}`",
     }[p.kind]
     system = result.extra.get(ELSEWHERE)
-    return words if system is None else f"{words} ({system.partition(',')[0]})"
+    return words if system is None else f"{words} ({short(system)})"
+
+
+def short(system: str) -> str:
+    """The instruction set of a machine's `system`, without lanes and operating system."""
+    return re.split(r"[,(]", system)[0].strip()
 
 
 def is_race(result: Result) -> bool:
