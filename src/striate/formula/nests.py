@@ -32,7 +32,7 @@ from striate.formula.expression import (
     diff,
     where,
 )
-from striate.formula.formula import Array, Formula, Shape
+from striate.formula.formula import Array, Formula, Shape, reads
 
 OUT = "@out"
 UPSTREAM = "upstream"
@@ -126,13 +126,6 @@ def leaves(e: Expr) -> list[Expr]:
     if isinstance(e, (Read, Reduce, Place)):
         return [e]
     return [leaf for child in children(e) for leaf in leaves(child)]
-
-
-def reads(e: Expr) -> list[Read]:
-    """All reads in `e`, those inside reductions too."""
-    if isinstance(e, Read):
-        return [e]
-    return [r for child in children(e) for r in reads(child)]
 
 
 def axes_of(e: Expr) -> frozenset[str]:

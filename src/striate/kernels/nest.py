@@ -19,6 +19,7 @@ from striate.codegen.builder import Builder, Int, Value
 from striate.codegen.vmath import emit, maximum
 from striate.errors import CompileError
 from striate.formula.expression import Call, Const, Expr, Index, Read, Reduce, Var
+from striate.formula.formula import reads
 from striate.formula.nests import (
     OUT,
     Nest,
@@ -28,7 +29,6 @@ from striate.formula.nests import (
     axes_of,
     flat,
     leaves,
-    reads,
     rebuilt,
 )
 from striate.kernels.nest_bounds import Guard, Interior, interiors

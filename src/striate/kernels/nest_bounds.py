@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from striate.formula.expression import Index
+from striate.formula.formula import extent as formula_extent
 from striate.formula.nests import Nest, Plan
 
 _BODIES = 40  # times that what is inside a border is written out
@@ -28,14 +29,8 @@ class Guard:
 
 def extent(index: Index, sizes: Mapping[str, int]) -> tuple[int, int]:
     """The smallest and largest value; −1 stands for places that a table or rest leaves out."""
-    ends = [(min(0, c * (sizes[a] - 1)), max(0, c * (sizes[a] - 1))) for a, c in index.terms]
-    low = index.const + sum(lo for lo, _ in ends)
-    high = index.const + sum(hi for _, hi in ends)
-    if index.mod:
-        if low // index.mod == high // index.mod:
-            low, high = low % index.mod, high % index.mod
-        else:
-            low, high = 0, index.mod - 1
+    ends = {a: (0, max(sizes[a] - 1, 0)) for a, _ in index.terms}
+    low, high = formula_extent(Index(index.terms, index.const, index.mod), ends)
     if index.div != 1:
         low, high = min(-1, -(-low // index.div)), high // index.div
     if not index.table:

@@ -148,6 +148,10 @@ class GradientProgram:
         node = self.graph.nodes[name]
         return (count, *node.shape) if node.batched else node.shape
 
+    def zeros(self, name: str, count: int) -> Array:
+        """Zeros of a node's shape: an empty batch, or a gradient that nothing contributes to."""
+        return np.zeros(self.full_shape(name, count), np.float32)
+
     def forward(self, passage: Passage) -> Arrays:
         """The outputs."""
         raise TypeError(f"{type(self).__name__} does not say how it runs.")

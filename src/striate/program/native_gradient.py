@@ -54,14 +54,14 @@ class NativeGradient(GradientProgram):
     def forward(self, passage: Passage) -> Arrays:
         count = passage.given.count
         if not count:
-            return {o: np.zeros(self.full_shape(o, 0), np.float32) for o in self.outputs}
+            return {o: self.zeros(o, 0) for o in self.outputs}
         with self._lock:
             return self._for(count).forward(passage)
 
     def pulled(self, passage: Passage, upstream: Arrays) -> Arrays:
         count = passage.given.count
         if not count:
-            return {w: np.zeros(self.full_shape(w, 0), np.float32) for w in self.wanted}
+            return {w: self.zeros(w, 0) for w in self.wanted}
         with self._lock:
             return self._for(count).backward(passage, upstream)
 
@@ -177,7 +177,7 @@ class _Loaded:
             made[name] = room[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
         for name in program.wanted:
             if name not in made:
-                made[name] = np.zeros(program.full_shape(name, count), np.float32)
+                made[name] = program.zeros(name, count)
         return {name: made[name] for name in program.wanted}
 
     def _room(self, name: str) -> Float32:

@@ -71,7 +71,7 @@ class PlaneGradient(GradientProgram):
     def forward(self, passage: Passage) -> Arrays:
         given = passage.given
         if not given.count:
-            return {o: np.zeros(self.full_shape(o, 0), np.float32) for o in self.outputs}
+            return {o: self.zeros(o, 0) for o in self.outputs}
         with self._lock:
             if self._forward is None:
                 self._forward = PlaneProgram(
@@ -101,7 +101,7 @@ class PlaneGradient(GradientProgram):
         if node.batched:
             source = self._pull.gradients.get(name)
             if source is None or source not in values:
-                return np.zeros(self.full_shape(name, count), np.float32)
+                return self.zeros(name, count)
             return values[source]
         total = np.zeros(node.shape)
         for place, given in self.planes.given.items():
