@@ -20,6 +20,7 @@ FLOORS = [
     {"cli"},
     {"sklearn"},
     {"plot"},
+    {"interpret"},
     {"models"},
     {"torch_bridge", "jit", "fx", "utils", "train"},
     {"torch_names"},

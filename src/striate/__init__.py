@@ -20,7 +20,18 @@ from typing import TYPE_CHECKING, Any
 from striate.version import __version__
 
 if TYPE_CHECKING:
-    from striate import data, errors, filters, formats, inspect, models, nn, optim, plot
+    from striate import (
+        data,
+        errors,
+        filters,
+        formats,
+        inspect,
+        interpret,
+        models,
+        nn,
+        optim,
+        plot,
+    )
     from striate.formats.convert import convert
     from striate.formats.model_file import load, save
     from striate.formats.onnx.exporter import export_onnx
@@ -57,6 +68,7 @@ __all__ = [
     "gradient",
     "import_onnx",
     "inspect",
+    "interpret",
     "jacobian",
     "load",
     "load_torch",
@@ -75,7 +87,19 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("data", "errors", "filters", "formats", "fx", "inspect", "jit", "models", "nn", "optim"),
+    *(
+        "data",
+        "errors",
+        "filters",
+        "formats",
+        "fx",
+        "inspect",
+        "interpret",
+        "jit",
+        "models",
+        "nn",
+        "optim",
+    ),
     *("plot", "utils"),
 )
 _HOMES = {

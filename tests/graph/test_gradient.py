@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from networks import BUILDERS, Net, Problem, X, Y
 
+from striate import nn
 from striate.errors import OptionError
 from striate.formula.activation import ACTIVATIONS, map_attributes
 from striate.formula.expression import Expr, Var, diff, evaluate, from_json, maximum, where
-from striate.graph.gradient import LOSSES, differentiate
+from striate.graph.gradient import LOSSES, RELU_RULES, differentiate, pull_back
 from striate.graph.graph import Graph
+from striate.program import build_gradient
 from striate.program.reference import evaluate_graph
 from striate.random import Draw
 
@@ -192,3 +194,47 @@ def test_an_unknown_loss() -> None:
     with pytest.raises(OptionError, match=r"unknown loss 'crossentropy'. Did you mean"):
         differentiate(BUILDERS["groups"]().graph, "crossentropy", [])
     assert set(LOSSES) == {"cross_entropy", "mse"}
+
+
+# ---- what goes back through a ReLU -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("rule", RELU_RULES)
+def test_rules_of_relu(rule: str, backend: str) -> None:
+    """Against the three rules written out, through two ReLUs with a layer between."""
+    net = nn.Sequential(nn.Linear(7, 9), nn.ReLU(), nn.Linear(9, 5), nn.ReLU())
+    rng = np.random.default_rng(0)
+    x, up = rng.normal(size=(6, 7)).astype("f4"), rng.normal(size=(6, 5)).astype("f4")
+    graph = net.eval().to_graph((7,))
+    program = build_gradient(graph, None, ["input"], relu=rule, backend=backend)
+    found = program.run(x, net.state_dict(), {graph.outputs[0]: up})[1]["input"]
+    w = {name: array.astype(float) for name, array in net.state_dict().items()}
+
+    def back(g: Any, before: Any) -> Any:
+        open_here = before > 0
+        passed = {"gradient": open_here, "guided": open_here & (g > 0), "deconvolution": g > 0}
+        return g * passed[rule]
+
+    first = x @ w["0.weight"].T + w["0.bias"]
+    second = np.maximum(first, 0) @ w["2.weight"].T + w["2.bias"]
+    expected = back(back(up, second) @ w["2.weight"], first) @ w["0.weight"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_a_relu_has_other_rules() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.1), nn.Linear(4, 2), nn.Tanh())
+    x = np.random.default_rng(1).normal(size=(2, 3)).astype("f4")
+    graph = net.eval().to_graph((3,))
+    found = [
+        build_gradient(graph, None, ["input"], relu=rule).run(x, net.state_dict())[1]["input"]
+        for rule in RELU_RULES
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    graph = nn.ReLU().to_graph((3,))
+    with pytest.raises(OptionError, match=r"unknown rule relu='guidet'. Did you mean 'guided'"):
+        pull_back(graph, graph.outputs, ["input"], "guidet")

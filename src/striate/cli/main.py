@@ -20,7 +20,9 @@ from striate.cli import (
     demo,
     evaluate,
     explain,
+    interpret,
     predict,
+    show,
     summary,
     train,
     tune,
@@ -59,6 +61,8 @@ app.command("evaluate", short_help="Judge a model on a data set.")(evaluate.eval
 app.command("predict", short_help="Say what is on pictures.")(predict.predict)
 app.command("summary", short_help="Show a network's shapes and costs.")(summary.summary)
 app.command("explain", short_help="Show the arithmetic of one activation.")(explain.explain)
+app.add_typer(show.app, name="show")
+app.add_typer(interpret.app, name="interpret")
 app.command("convert", short_help="Write a model in another file format.")(convert.convert)
 app.command("bench", short_help="Time a network, layer by layer.")(bench.bench)
 app.command("tune", short_help="Find a network's fastest algorithms.")(tune.tune)

@@ -247,6 +247,19 @@ def map_expression(attributes: Attributes) -> tuple[tuple[str, ...], Expr]:
     return names, body
 
 
+def is_relu(attributes: Attributes) -> bool:
+    """Whether a `map` node computes `max(x, 0)`.
+
+    >>> is_relu(map_attributes("relu")), is_relu(map_attributes("relu6"))
+    (True, False)
+    """
+    names, body = map_expression(attributes)
+    if len(names) != 1:
+        return False
+    x = Var(names[0])
+    return body in (maximum(x, 0), maximum(0, x), where(x > 0, x, 0))
+
+
 class Map(Operation):
     """`y[…] = f(x[…], …)` for inputs of one shape.
 

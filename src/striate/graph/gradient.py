@@ -5,6 +5,9 @@ are added. Most are gradients of an operation to one argument ("conv2d:dw"); a m
 map again (its expression differentiated), a reshape's a reshape, a concatenation's are slices,
 and dropout's is dropout with the same mask. A batch norm that is trained reads the statistics of
 the batch: differentiating turns `batch_norm` into `batch_norm_training`.
+
+For pictures of what a network looks at, `pull_back` can send other things back through a ReLU than
+the gradient: see `RELU_RULES`.
 """
 
 from __future__ import annotations
@@ -12,15 +15,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from striate.errors import ModelError, suggest
-from striate.formula.expression import Const, Expr, Var, chain, diff, from_json, to_json, variables
+from striate.errors import ModelError, OptionError, suggest
+from striate.formula.activation import is_relu
+from striate.formula.expression import (
+    Const,
+    Expr,
+    Var,
+    chain,
+    diff,
+    from_json,
+    maximum,
+    to_json,
+    variables,
+)
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node
 from striate.graph.losses import LOSSES, TrainingLoss, as_loss
 from striate.graph.statistics import buffers, with_batch_statistics
 
-__all__ = ["LOSSES", "PullBack", "TrainingLoss", "as_loss", "differentiate", "pull_back"]
+__all__ = [
+    "LOSSES",
+    "RELU_RULES",
+    "PullBack",
+    "TrainingLoss",
+    "as_loss",
+    "differentiate",
+    "pull_back",
+]
 TARGET = "target"
+RELU_RULES = ("gradient", "guided", "deconvolution")
+"""What goes back through y = max(x, 0), g coming down: g where x > 0 (the gradient); max(g, 0)
+where x > 0 (guided backpropagation); max(g, 0) (deconvolution)."""
 
 
 def differentiate(
@@ -71,13 +96,19 @@ class PullBack:
     gradients: Mapping[str, str]
 
 
-def pull_back(graph: Graph, outputs: Iterable[str], wrt: Iterable[str]) -> PullBack:
+def pull_back(
+    graph: Graph, outputs: Iterable[str], wrt: Iterable[str], relu: str = "gradient"
+) -> PullBack:
     """Add the gradients of Σ ⟨upstream, output⟩ to some nodes: inputs, parameters, inner nodes.
 
     Args:
         graph: the network, its batch norms as they are to be computed.
         outputs: the nodes that upstream gradients are given to.
         wrt: the nodes to differentiate to.
+        relu: what goes back through ReLUs, one of `RELU_RULES`.
+    Raises:
+        ModelError: there is no such node.
+        OptionError: there is no such rule.
 
     >>> from striate.graph.graph import Node
     >>> graph = Graph([Node("x", "input", shape=(2,)), Node("y", "input", shape=(2,))])
@@ -96,7 +127,9 @@ def pull_back(graph: Graph, outputs: Iterable[str], wrt: Iterable[str]) -> PullB
     for name in outputs:
         seed = Node(result.unique(f"upstream:{name}"), "input", shape=graph.nodes[name].shape)
         upstream[name] = result.append(seed).name
-    backward = _Backward(result, list(wrt))
+    if relu not in RELU_RULES:
+        raise OptionError(f"gradient: unknown rule relu={relu!r}. {suggest(relu, RELU_RULES)}")
+    backward = _Backward(result, list(wrt), relu)
     backward.found = {name: seed for name, seed in upstream.items() if name in backward.needed}
     backward.walk()
     found = {name: backward.found[name] for name in wrt if name in backward.found}
@@ -106,8 +139,8 @@ def pull_back(graph: Graph, outputs: Iterable[str], wrt: Iterable[str]) -> PullB
 class _Backward:
     """Walks back from the loss, keeping the name of each node's gradient so far."""
 
-    def __init__(self, graph: Graph, wrt: list[str]) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, wrt: list[str], relu: str = "gradient") -> None:
+        self.graph, self.relu = graph, relu
         self.needed = set(wrt)
         for node in graph.nodes.values():
             if any(i in self.needed for i in node.inputs):
@@ -195,7 +228,11 @@ class _Backward:
         seed = "g"
         while seed in values:
             seed += "_"
-        return self._emit_map(node, variable, chain(partial, Var(seed)), values, (seed, upstream))
+        expr = chain(partial, Var(seed))
+        if self.relu != "gradient" and is_relu(node.attributes):
+            positive = maximum(Var(seed), 0)
+            expr = positive if self.relu == "deconvolution" else chain(partial, positive)
+        return self._emit_map(node, variable, expr, values, (seed, upstream))
 
     def _emit_map(
         self,

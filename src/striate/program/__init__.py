@@ -62,6 +62,7 @@ def build_gradient(
     wanted: Sequence[str] = (),
     *,
     draws: bool = False,
+    relu: str = "gradient",
     backend: str | None = None,
 ) -> GradientProgram:
     """The program that gives outputs of a forward graph and the gradients to any of its nodes.
@@ -71,22 +72,23 @@ def build_gradient(
         outputs: what is computed and takes upstream gradients; by default the graph's outputs.
         wanted: inputs, inner nodes and parameters.
         draws: whether random numbers are drawn, as in training; else dropout is the identity.
+        relu: what goes back through ReLUs, one of `graph.gradient.RELU_RULES`.
         backend: "native" or "reference".
     """
     if backend_name(backend) == "reference":
         from striate.program.gradient_program import ReferenceGradient
 
-        return ReferenceGradient(graph, outputs, wanted, draws)
+        return ReferenceGradient(graph, outputs, wanted, draws, relu=relu)
     from striate.program.planes import plane_form
 
     planes = plane_form(graph)
     if planes is not None:
         from striate.program.plane_program import PlaneGradient
 
-        return PlaneGradient(planes, graph, outputs, wanted)
+        return PlaneGradient(planes, graph, outputs, wanted, relu=relu)
     from striate.program.native_gradient import NativeGradient
 
-    return NativeGradient(graph, outputs, wanted, draws)
+    return NativeGradient(graph, outputs, wanted, draws, relu=relu)
 
 
 def build_training(

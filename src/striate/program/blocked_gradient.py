@@ -174,6 +174,7 @@ def plan_gradient(
     target: Target,
     choices: Choices,
     draws: bool,
+    relu: str = "gradient",
 ) -> GradientPlan:
     """Plan the outputs of a forward graph, and the gradients to some of its nodes.
 
@@ -184,9 +185,10 @@ def plan_gradient(
         target: what code is generated for.
         choices: of algorithms.
         draws: whether random numbers are drawn; else dropout is the identity.
+        relu: what goes back through ReLUs.
     """
     forward = thin_strided_points(graph.pruned([*outputs, *wanted]))
-    found = pull_back(forward, outputs, wanted)
+    found = pull_back(forward, outputs, wanted, relu)
     nodes = forward.nodes
     batched = [name for name in found.gradients if nodes[name].batched]
     parts = {

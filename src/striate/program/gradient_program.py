@@ -64,6 +64,7 @@ class GradientProgram:
         outputs: the nodes that are computed and take upstream gradients; by default the graph's.
         wanted: the inputs, inner nodes and parameters whose gradients are given.
         draws: whether random numbers are drawn (dropout), as in training.
+        relu: what goes back through ReLUs, one of `graph.gradient.RELU_RULES`.
     """
 
     def __init__(
@@ -72,8 +73,9 @@ class GradientProgram:
         outputs: Sequence[str] | None = None,
         wanted: Sequence[str] = (),
         draws: bool = False,
+        relu: str = "gradient",
     ) -> None:
-        self.graph = graph
+        self.graph, self.relu = graph, relu
         self.outputs = tuple(graph.outputs if outputs is None else outputs)
         self.wanted = tuple(dict.fromkeys(wanted))
         self.draws = draws
@@ -171,10 +173,11 @@ class ReferenceGradient(GradientProgram):
         wanted: Sequence[str] = (),
         draws: bool = False,
         exact: bool = False,
+        relu: str = "gradient",
     ) -> None:
-        super().__init__(graph, outputs, wanted, draws)
+        super().__init__(graph, outputs, wanted, draws, relu)
         self.kind = np.float64 if exact else np.float32
-        self._pull = pull_back(graph, self.outputs, self.wanted)
+        self._pull = pull_back(graph, self.outputs, self.wanted, relu)
 
     def forward(self, passage: Passage) -> Arrays:
         return self._evaluated(passage, {}, {name: name for name in self.outputs})

@@ -37,8 +37,9 @@ class NativeGradient(GradientProgram):
         wanted: Sequence[str] = (),
         draws: bool = False,
         target: Target | None = None,
+        relu: str = "gradient",
     ) -> None:
-        super().__init__(graph, outputs, wanted, draws)
+        super().__init__(graph, outputs, wanted, draws, relu)
         self.target = target or current_target()
         self._lock = threading.Lock()
         self._loaded: dict[int, _Loaded] = {}
@@ -48,7 +49,7 @@ class NativeGradient(GradientProgram):
         if magnitude not in self._loaded:
             choices = Choices(self.target, magnitude)
             parts = (self.graph, self.outputs, self.wanted, self.target, choices, self.draws)
-            self._loaded[magnitude] = _Loaded(plan_gradient(*parts), self)
+            self._loaded[magnitude] = _Loaded(plan_gradient(*parts, relu=self.relu), self)
         return self._loaded[magnitude]
 
     def forward(self, passage: Passage) -> Arrays:

@@ -58,15 +58,16 @@ class PlaneGradient(GradientProgram):
         outputs: Sequence[str] | None = None,
         wanted: Sequence[str] = (),
         target: Target | None = None,
+        relu: str = "gradient",
     ) -> None:
-        super().__init__(graph, outputs, wanted)
+        super().__init__(graph, outputs, wanted, relu=relu)
         self.planes, self.target = planes, target or current_target()
         self._lock = threading.Lock()
         self._forward: PlaneProgram | None = None
         self._backward: PlaneProgram | None = None
         rows = [name for name, source in planes.given.items() if source.parameter in self.wanted]
         inner = [name for name in self.wanted if name in planes.graph.nodes]
-        self._pull = pull_back(planes.graph, self.outputs, [*inner, *rows])
+        self._pull = pull_back(planes.graph, self.outputs, [*inner, *rows], relu)
 
     def forward(self, passage: Passage) -> Arrays:
         given = passage.given

@@ -1,0 +1,209 @@
+"""A network laid open: the values of its nodes for some images, and gradients between them.
+
+What `explain`, `interpret` and the figures look at. A network is taken as it is in evaluation
+(dropout is the identity, batch norm reads its running statistics), whatever mode it is in, and is
+left as it was. Everything is float32 as the network's program computes it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.errors import ModelError, OptionError, ShapeError, suggest
+from striate.graph.graph import Graph, Node, Shape
+from striate.nn.execution import Plan, as_batch
+from striate.nn.module import Module
+from striate.program import backend_name, build_gradient
+
+if TYPE_CHECKING:
+    from striate.program.gradient_program import GradientProgram, Passage
+
+Float32 = NDArray[np.float32]
+_programs: weakref.WeakKeyDictionary[Plan, dict[Any, GradientProgram]] = weakref.WeakKeyDictionary()
+
+
+class Probe:
+    """A network in evaluation, for inputs of one shape.
+
+    Args:
+        net: the network, in any mode; one that was imported or loaded is a network like any other.
+        shape: of one sample, (c, h, w).
+        where: who asks, for errors.
+        backend: "native" or "reference"; by default the one in force.
+    Attributes:
+        graph: the network's graph.
+        input: the name of its input.
+        output: the name of its output.
+
+    >>> from striate import nn
+    >>> probe = Probe(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), (1, 5, 5))
+    >>> probe.layers
+    ['0', '1']
+    >>> probe.values(np.zeros((4, 1, 5, 5)), ["1"])["1"].shape
+    (4, 2, 3, 3)
+    """
+
+    def __init__(
+        self, net: Module, shape: Sequence[int], where: str = "probe", backend: str | None = None
+    ) -> None:
+        if not isinstance(net, Module):
+            raise OptionError(f"{where}: expected a network; got {type(net).__name__}.")
+        self.net, self.where, self.backend = net, where, backend_name(backend)
+        with evaluating(net):
+            self._plan = net.plan(tuple(shape))
+        self.graph: Graph = self._plan.graph
+        if len(self.graph.inputs) != 1:
+            raise OptionError(
+                f"{where}: expected a network with one input; got {len(self.graph.inputs)}: "
+                f"{', '.join(node.name for node in self.graph.inputs)}."
+            )
+        self.input, self.output = self.graph.inputs[0].name, self.graph.outputs[0]
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the nodes that compute something, in order."""
+        return [node.name for node in self.graph.steps]
+
+    @property
+    def parameters(self) -> Mapping[str, Float32]:
+        """The network's live arrays by name: parameters and running statistics."""
+        return self._plan.parameters()
+
+    def layer(self, name: str) -> Node:
+        """A node that computes something.
+
+        Raises:
+            ModelError: there is none of that name; the error lists those that there are.
+        """
+        if name not in self.layers:
+            raise ModelError(f"{self.where}: unknown layer {name!r}. {suggest(name, self.layers)}")
+        return self.graph.nodes[name]
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a node's output, without the batch."""
+        return self.graph.nodes[self.input].shape if name == self.input else self.layer(name).shape
+
+    def place(self, name: str, at: Sequence[int]) -> tuple[int, ...]:
+        """A place in a layer's output, (c, i, j), checked.
+
+        Raises:
+            OptionError: it is outside; the error shows the shape.
+        """
+        shape = self.layer(name).shape
+        place = tuple(int(k) for k in at)
+        if len(place) != len(shape) or any(
+            not 0 <= k < n for k, n in zip(place, shape, strict=True)
+        ):
+            ranges = ", ".join(f"0…{n - 1}" for n in shape)
+            raise OptionError(
+                f"{self.where}: expected a place ({ranges}) in the output of {name!r}, shape "
+                f"{shape}; got {place}."
+            )
+        return place
+
+    def batch(self, x: ArrayLike) -> Float32:
+        """Images as a batch (n, c, h, w) in float32; one image (c, h, w) is a batch of one.
+
+        Raises:
+            ShapeError: they have another shape than the network takes.
+        """
+        array = as_batch(x, self.where)
+        expected = self.graph.inputs[0].shape
+        if array.ndim == len(expected):
+            array = array[np.newaxis]
+        if array.shape[1:] != expected:
+            raise ShapeError(
+                f"{self.where}: expected images (n, {', '.join(map(str, expected))}); got shape "
+                f"{np.shape(x)}."
+            )
+        return array
+
+    # ---- values and gradients -----------------------------------------------------------------
+
+    def values(self, x: ArrayLike, names: Sequence[str]) -> dict[str, Float32]:
+        """The outputs of nodes for a batch, each (n, …)."""
+        batch = self.batch(x)
+        for name in names:
+            if name not in self.graph.nodes:
+                self.layer(name)  # refuses it
+        if not len(batch):
+            return {n: np.empty((0, *self.graph.nodes[n].shape), np.float32) for n in names}
+        found: dict[str, Float32] = self._inference().values(batch, self.parameters, list(names))
+        return found
+
+    def _inference(self) -> Any:
+        if self.backend == backend_name():
+            return self._plan.inference
+        from striate.program import build_inference
+
+        return build_inference(self.graph, self.backend)
+
+    def start(
+        self, x: ArrayLike, output: str, to: Sequence[str], relu: str = "gradient"
+    ) -> Passage:
+        """Run forward to `output`, ready to go back to `to`.
+
+        `passage.values[output]` is what came out; `passage.pull({output: upstream})` gives the
+        gradients of Σ upstream · output by name. Programs are kept with the network.
+
+        Args:
+            x: a batch.
+            output: the node that upstream gradients are given to.
+            to: nodes: the input, layers, parameters.
+            relu: what goes back through ReLUs, one of `graph.gradient.RELU_RULES`.
+        """
+        known = _programs.setdefault(self._plan, {})
+        key = (output, tuple(to), relu, self.backend)
+        if key not in known:
+            for name in (output, *to):
+                if name not in self.graph.nodes:
+                    self.layer(name)  # refuses it
+            known[key] = build_gradient(
+                self.graph, [output], list(to), relu=relu, backend=self.backend
+            )
+        return known[key].start(self.batch(x), self.parameters)
+
+    def gradient(
+        self,
+        x: ArrayLike,
+        output: str,
+        upstream: ArrayLike | Callable[[Float32], ArrayLike],
+        to: str | None = None,
+        relu: str = "gradient",
+    ) -> tuple[Float32, Float32]:
+        """What came out of a node, and the gradient of Σ upstream · output to another.
+
+        Args:
+            x: a batch.
+            output: the node that the upstream gradient is given to.
+            upstream: of its shape with the batch, or a function of the output that gives it.
+            to: the node to differentiate to; by default the input.
+            relu: what goes back through ReLUs.
+        """
+        target = self.input if to is None else to
+        passage = self.start(x, output, [target], relu)
+        value = passage.values[output]
+        up = upstream(value) if callable(upstream) else upstream
+        found = passage.pull({output: np.asarray(up, np.float32)})
+        return value, found[target]
+
+
+@contextmanager
+def evaluating(net: Module) -> Iterator[None]:
+    """The network in evaluation mode, and afterwards as it was."""
+    modes = [(module, module.training) for module in net.modules()]
+    if not any(training for _, training in modes):
+        yield
+        return
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
