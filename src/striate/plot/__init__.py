@@ -6,6 +6,7 @@ Nothing here touches pyplot or its global state; computing what is drawn is the 
 """
 
 from striate.plot.activations import feature_maps
+from striate.plot.attribution import attribution
 from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
 from striate.plot.samples import pictures, preview
@@ -14,6 +15,7 @@ from striate.plot.training import curves, learning_rates
 from striate.plot.weights import filters
 
 __all__ = [
+    "attribution",
     "confusion",
     "curves",
     "feature_maps",

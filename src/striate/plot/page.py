@@ -150,8 +150,12 @@ class Page:
         vmin: float | None = None,
         vmax: float | None = None,
         cmap: Colormap | str | None = None,
+        alpha: NDArray[Any] | None = None,
     ) -> AxesImage:
-        """An image in a thin frame, each of its pixels a patch of one colour."""
+        """An image in a thin frame, each of its pixels a patch of one colour.
+
+        `alpha` (h, w) says how opaque each pixel is: 1 hides what lies below it.
+        """
         (x, y), (width, height) = place, size
         image = AxesImage(
             self.sheet,
@@ -160,6 +164,7 @@ class Page:
             extent=(x, x + width, y + height, y),
         )
         image.set_data(values)
+        image.set_alpha(alpha)
         image.set_clim(vmin, vmax)
         self.sheet.add_image(image)
         self.bar(place, size, "none", edgecolor=RULE, linewidth=0.5)
@@ -223,6 +228,15 @@ def as_pixels(image: NDArray[Any]) -> tuple[NDArray[Any], dict[str, Any]]:
         return np.clip(image.transpose(1, 2, 0), 0.0, 1.0), {}
     low, high = min(0.0, float(image[0].min())), max(1.0, float(image[0].max()))
     return image[0], {"cmap": "gray_r", "vmin": low, "vmax": high}
+
+
+def spread(images: NDArray[Any]) -> NDArray[np.float64]:
+    """Pictures in [0, 1]; normalised ones, with values outside, are spread over it."""
+    images = np.asarray(images, np.float64)
+    low, high = float(images.min()), float(images.max())
+    if low >= -1e-6 and high <= 1 + 1e-6:
+        return images
+    return np.asarray((images - low) / ((high - low) or 1.0))
 
 
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> Path:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data import look
 from striate.data.source import Source, as_indices
 from striate.errors import ShapeError
-from striate.plot.page import MARGIN, MUTED, Page, as_pixels, plain, styled, text_width
+from striate.plot.page import MARGIN, MUTED, Page, as_pixels, plain, spread, styled, text_width
 
 _HEAD, _COLUMN_HEAD, _GAP, _WIDTH, _LARGEST = 0.68, 0.22, 0.06, 7.2, 0.92
 
@@ -113,12 +113,4 @@ def preview(
     names = [source.classes[k] for k in labels] if source.classes else [str(k) for k in chosen]
     heads = ["as it is", *(f"epoch {k}" for k in range(1, copies + 1))]
     under = f"{source.name}: {augment}" if isinstance(augment, str) else source.name
-    return pictures(_visible(images), names, heads, title=title, under=under)
-
-
-def _visible(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pictures in [0, 1]; normalised ones are spread over it."""
-    low, high = float(images.min()), float(images.max())
-    if low >= -1e-6 and high <= 1 + 1e-6:
-        return images
-    return np.asarray((images - low) / ((high - low) or 1.0), np.float32)
+    return pictures(spread(images), names, heads, title=title, under=under)
