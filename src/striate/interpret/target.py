@@ -1,0 +1,199 @@
+"""Which number of a network a map is about: the target, one number for each image.
+
+Every method of `striate.interpret` takes it alike, as `target` and `layer`:
+
+    target=None         each image's greatest number in the layer
+    target=3            class 3 for every image; in a layer with space, channel 3 at the place
+                        where it is greatest
+    target=(3, 0, 2)    a place, for every image
+    target=[3, 5]       one for each image: classes, or places
+    layer=None          the network's scores: its output, before a last softmax or log-softmax
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.errors import OptionError
+from striate.graph.graph import Graph
+from striate.inspect.probe import Probe
+
+Float32 = NDArray[np.float32]
+Places = NDArray[np.intp]
+_SOFTMAX = ("softmax", "softmax_along", "log_softmax")
+_SAME_NUMBERS = ("reshape", "dropout")  # in evaluation
+
+
+def scores_layer(graph: Graph) -> str:
+    """The node of the network's scores: its output, before a last softmax or log-softmax.
+
+    The gradient of a probability vanishes where the network is sure; that of a score does not.
+
+    >>> from striate import nn
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1))
+    >>> graph = net.to_graph((1, 2, 2))
+    >>> graph.outputs, scores_layer(graph)
+    (('2',), '1')
+    """
+    node = graph.nodes[graph.outputs[0]]
+    while node.op in _SAME_NUMBERS:
+        node = graph.nodes[node.inputs[0]]
+    if node.op in _SOFTMAX and graph.nodes[node.inputs[0]].op != "input":
+        return node.inputs[0]
+    return graph.outputs[0]
+
+
+class Target:
+    """One number of a layer for each image, checked; `layer` and `target` as the methods take them.
+
+    Where a target asks for the greatest number, its place is only known with the layer's values.
+
+    Args:
+        probe: the network.
+        target: None, a class, a place, or one of these for each image.
+        count: how many images there are.
+        layer: the node that it lies in; by default the network's scores.
+    Attributes:
+        layer: the node that it lies in.
+        shape: of that node's output, without the batch.
+    Raises:
+        ModelError: there is no such layer; the error lists those that there are.
+        OptionError: a target is outside the layer's output, or there are more or fewer of them
+            than images.
+    """
+
+    def __init__(
+        self, probe: Probe, target: Any = None, *, count: int, layer: str | None = None
+    ) -> None:
+        self.probe, self.count = probe, count
+        self.layer = scores_layer(probe.graph) if layer is None else probe.layer(layer).name
+        node = probe.graph.nodes[self.layer]
+        self.shape = node.shape
+        if not node.batched:
+            raise OptionError(
+                f"{probe.where}: expected a layer that depends on the image; got {self.layer!r}, "
+                "which is computed from parameters alone."
+            )
+        if not all(self.shape):
+            raise OptionError(
+                f"{probe.where}: expected a layer with numbers in its output; got {self.layer!r} "
+                f"with shape {self.shape}."
+            )
+        self._wanted = [self._one(t) for t in self._each(target)]
+
+    def _each(self, target: Any) -> list[Any]:
+        """The target of each image."""
+        if isinstance(target, np.ndarray):
+            target = target.tolist()
+        if not isinstance(target, list | range):
+            return [target] * self.count
+        if len(target) != self.count:
+            raise OptionError(
+                f"{self.probe.where}: expected one target for each of {self.count} images; got "
+                f"{len(target)}: {list(target)!r:.60}. A place is a tuple."
+            )
+        return list(target)
+
+    def _one(self, target: Any) -> tuple[int, ...] | int | None:
+        """One image's: a place, the number of a channel, or None for the greatest of all."""
+        if target is None:
+            return None
+        if isinstance(target, tuple | list) and len(target) != 1:
+            return self._place(target)
+        try:
+            index = operator.index(target[0] if isinstance(target, tuple | list) else target)
+        except TypeError:
+            raise self._wrong(target) from None
+        channels = self.shape[0] if self.shape else 0
+        if not 0 <= index < channels:
+            raise self._wrong(target)
+        return (index,) + (0,) * (len(self.shape) - 1) if channels == self._size else index
+
+    def _place(self, target: Sequence[Any]) -> tuple[int, ...]:
+        try:
+            whole = [operator.index(k) for k in target]
+        except TypeError:
+            raise self._wrong(target) from None
+        return self.probe.place(self.layer, whole)
+
+    @property
+    def _size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def _wrong(self, target: Any) -> OptionError:
+        kind = "a class" if len(self.shape) == 1 else "a channel or a place (c, …)"
+        last = f"0…{self.shape[0] - 1}" if self.shape else "none: it is a single number"
+        return OptionError(
+            f"{self.probe.where}: expected target to be {kind} in the output of {self.layer!r}, "
+            f"shape {self.shape} ({last}); got {target!r}."
+        )
+
+    # ---- with the layer's values --------------------------------------------------------------
+
+    @property
+    def known(self) -> bool:
+        """Whether the places are known without the layer's values."""
+        return all(isinstance(t, tuple) for t in self._wanted)
+
+    def places(self, values: ArrayLike | None = None) -> Places:
+        """The place of each image's target, (n, axes of the layer).
+
+        Args:
+            values: the layer's output (n, …); may be left out where all places are `known`.
+        """
+        array = None if values is None else np.asarray(values)
+        found = [self._found(t, array, k) for k, t in enumerate(self._wanted)]
+        return np.array(found, np.intp).reshape(self.count, len(self.shape))
+
+    def _found(self, target: Any, values: NDArray[Any] | None, image: int) -> tuple[int, ...]:
+        if isinstance(target, tuple):
+            return target
+        if values is None:
+            raise OptionError(
+                f"{self.probe.where}: expected the values of {self.layer!r}; got none."
+            )
+        part = values[image] if target is None else values[image, target]
+        place = np.unravel_index(int(np.argmax(part)), part.shape)
+        head = () if target is None else (target,)
+        return (*head, *(int(k) for k in place))
+
+    def upstream(self, values: Float32) -> Float32:
+        """1 at each image's target, 0 elsewhere: what is sent back to get its gradient.
+
+        Args:
+            values: the layer's output, (n, …).
+        """
+        return one_hot(self.places(values), self.shape)
+
+    def resolved(self, x: Float32) -> Places:
+        """The places for images, with a forward pass where one is needed."""
+        if self.known:
+            return self.places()
+        return self.places(self.probe.values(x, [self.layer])[self.layer])
+
+
+def one_hot(places: Places, shape: Sequence[int]) -> Float32:
+    """Zeros (n, *shape) with a 1 at each image's place.
+
+    >>> one_hot(np.array([[2], [0]]), (3,))
+    array([[0., 0., 1.],
+           [1., 0., 0.]], dtype=float32)
+    """
+    found = np.zeros((len(places), *shape), np.float32)
+    found[(np.arange(len(places)), *places.T)] = 1
+    return found
+
+
+def at_places(values: NDArray[Any], places: Places) -> NDArray[Any]:
+    """Each image's number at its place, (n,).
+
+    >>> at_places(np.array([[1.0, 5.0], [2.0, 7.0]]), np.array([[1], [0]]))
+    array([5., 2.])
+    """
+    picked: NDArray[Any] = values[(np.arange(len(places)), *places.T)]
+    return picked
