@@ -30,7 +30,11 @@ _MODULE = "striate_user_model"
 
 
 def open_model(path: str, what: str = "") -> GraphModule:
-    """The network in a model file, or in the folder of a training; `what` else is allowed."""
+    """The network in a model file, an ONNX file, or the folder of a training; `what` else may be.
+
+    Raises:
+        ModelError: there is no such file, or it holds no network.
+    """
     from striate.formats.model_file import load
 
     place = Path(path).expanduser()
@@ -41,6 +45,10 @@ def open_model(path: str, what: str = "") -> GraphModule:
             f"{path}: expected {what}a model file, or a folder with {MODEL_FILE}; there is none. "
             f"{_meant(path) if what else ''}Train one with `striate train`."
         )
+    if place.suffix.lower() == ".onnx":
+        from striate.formats.onnx import read
+
+        return read(place)
     return load(place)
 
 

@@ -11,7 +11,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A model file (.safetensors), or the folder of a training.",
+        help="A model file (.safetensors or .onnx), or the folder of a training.",
         show_default=False,
     ),
 ]

@@ -185,7 +185,7 @@ def one_hot(places: Places, shape: Sequence[int]) -> Float32:
            [1., 0., 0.]], dtype=float32)
     """
     found = np.zeros((len(places), *shape), np.float32)
-    found[(np.arange(len(places)), *places.T)] = 1
+    found[tuple([np.arange(len(places)), *places.T])] = 1
     return found
 
 
@@ -195,5 +195,5 @@ def at_places(values: NDArray[Any], places: Places) -> NDArray[Any]:
     >>> at_places(np.array([[1.0, 5.0], [2.0, 7.0]]), np.array([[1], [0]]))
     array([5., 2.])
     """
-    picked: NDArray[Any] = values[(np.arange(len(places)), *places.T)]
+    picked: NDArray[Any] = values[tuple([np.arange(len(places)), *places.T])]
     return picked
