@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import layer_tables, problems, roofline
+from benchmarks.problems import RACES
 from benchmarks.result import ELSEWHERE, OURS, Result, Row
 from benchmarks.text import (
     goal_text,
@@ -17,6 +18,7 @@ from benchmarks.text import (
     reached,
     reached_text,
     short,
+    threads_text,
     time_text,
     title,
     verdict,
@@ -168,54 +170,86 @@ def _machine_text(machine: dict[str, Any]) -> str:
 
 
 def readme_table(results: Sequence[Result], machine: dict[str, Any]) -> str:
-    """The short table: what was to be reached, and what is."""
-    lines = [
-        "| what | striate | of peak | compared with | to reach | reached |",
-        "|---|---:|---:|---|---:|---|",
-    ]
-    for result in results:
-        lines += _short_rows(result)
+    """The short tables: networks beside peers, what else was to be reached, kinds of layers."""
+    lines = _networks_table([r for r in results if r.problem.kind in RACES])
+    lines += _others_table([r for r in results if r.problem.kind in _ALONE])
     if layer_tables.layers_of(results):
         lines += ["", *layer_tables.summary_table(results)]
         lines += [
             "",
             "For kinds of layers: the speed of the fastest peer (torch in both memory formats, "
             "ONNX Runtime, OpenVINO) times over, median (lowest … highest), and how many layers "
-            "reach what they were to reach. Each layer is on the page of benchmarks.",
+            "reach what they were to reach.",
         ]
+    lines += ["", _elsewhere(results)]
     lines += [
         "",
         "“Of peak” is the share of this machine's speed at multiply-adds alone, measured in the "
         "same rounds: it says what is left to gain with the same arithmetic.",
         "",
-        f"Measured on {_machines_text(machine)}.",
+        f"Measured on {_shown_machines(results, machine)}.",
     ]
     return "\n".join(lines)
 
 
-def _short_rows(result: Result) -> list[str]:
-    if result.problem.kind == "layer":
+def _shown_machines(results: Sequence[Result], machine: dict[str, Any]) -> str:
+    shown = [r for r in results if r.problem.kind not in _PAGE_ONLY]
+    marked = any(ELSEWHERE in r.extra for r in shown)
+    return _machines_text(machine) if marked else _machine_text(machine)
+
+
+_ALONE = ("import", "compile", "memory", "whole")
+_PAGE_ONLY = {"filter": "filters on whole images", "operation": "single operations"}
+_PAGE_ONLY["scaling"] = "the gain of a second thread"
+
+
+def _networks_table(results: Sequence[Result]) -> list[str]:
+    """Networks beside peers: a row a case, its numbers of threads beside each other."""
+    if not results:
         return []
-    return [_race_row(result)] if is_race(result) else _other_rows(result)
+    cases: dict[str, dict[int, Result]] = {}
+    for result in results:
+        name = title(result).replace(f", {threads_text(result)}", "")
+        cases.setdefault(name, {})[result.problem.threads] = result
+    threads = sorted({count for found in cases.values() for count in found})
+    heads = [f"{count} thread{'s' if count > 1 else ''}" for count in threads]
+    lines = [
+        f"| | {' | '.join(heads)} | to reach | reached |",
+        f"|---|{'---|' * len(heads)}---:|---|",
+    ]
+    for name, found in cases.items():
+        cells = [_race_cell(found[k]) if k in found else "–" for k in threads]
+        goals = [r.problem.number("goal") for r in found.values()]
+        goal = "–" if goals[0] is None else f"{goals[0]:g}×"
+        said = list(dict.fromkeys(_reached_race(r) for r in found.values()))
+        lines.append(f"| {name} | {' | '.join(cells)} | {goal} | {', '.join(said)} |")
+    return lines
 
 
-def _race_row(result: Result) -> str:
+def _race_cell(result: Result) -> str:
+    """`1.93 ms, 75 % of peak: **4.1×** torch`."""
     ours, rival = result.row(OURS), result.best_rival
     if ours is None or ours.seconds is None:
-        return f"| {title(result)} | wrong, not timed | | | | **no** |"
-    goal = result.problem.number("goal")
-    rival_text = "no peer was installed"
-    if rival is not None:
-        rival_text = f"**{result.ratio:.1f}×** {rival.name} ({time_text(rival.seconds)})"
-    cells = (
-        title(result),
-        time_text(ours.seconds),
-        "–" if ours.percent_of_peak is None else f"{ours.percent_of_peak:.0f} %",
-        rival_text,
-        "–" if goal is None else f"{goal:g}×",
-        reached_text(reached(result)),
+        return "wrong, not timed"
+    share = ours.percent_of_peak
+    text = time_text(ours.seconds) + ("" if share is None else f", {share:.0f} % of peak")
+    return f"{text}: " + (
+        "no peer was installed" if rival is None else f"**{result.ratio:.1f}×** {rival.name}"
     )
-    return f"| {' | '.join(cells)} |"
+
+
+def _reached_race(result: Result) -> str:
+    ours = result.row(OURS)
+    wrong = ours is None or ours.seconds is None
+    return "**no**" if wrong else reached_text(reached(result))
+
+
+def _others_table(results: Sequence[Result]) -> list[str]:
+    """What is measured alone, or as a whole command."""
+    rows = [row for result in results for row in _other_rows(result)]
+    if not rows:
+        return []
+    return ["", "| | striate | | to reach | reached |", "|---|---:|---|---:|---|", *rows]
 
 
 def _other_rows(result: Result) -> list[str]:
@@ -226,10 +260,22 @@ def _other_rows(result: Result) -> list[str]:
         head = f"`striate {' '.join(first)} …`"
     rows = [r for r in result.rows if r.goal is not None or r.unit == "%" or command]
     return [
-        f"| {head}: {r.name} | {quantity(r)} | | {r.note} | {goal_text(r)} | "
+        f"| {head}: {r.name} | {quantity(r)} | {r.note} | {goal_text(r)} | "
         f"{reached_text(r.reached)} |"
         for r in rows
     ]
+
+
+def _elsewhere(results: Sequence[Result]) -> str:
+    """What only the page of benchmarks shows, and how many goals it reaches."""
+    said = []
+    for kind, words in _PAGE_ONLY.items():
+        judged = [reached(r) for r in results if r.problem.kind == kind]
+        judged = [r for r in judged if r is not None]
+        if judged:
+            said.append(f"{words} ({sum(map(bool, judged))} of {len(judged)} goals reached)")
+    listed = ", ".join(["each layer", *said])
+    return f"On [the page of benchmarks](docs/benchmarks.md): {listed}."
 
 
 Measured = tuple[Sequence[Result], dict[str, Any]]
