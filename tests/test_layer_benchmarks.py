@@ -162,7 +162,8 @@ def test_results_of_another_machine_are_marked(
     file = tmp_path / "results.json"
     rows = [Row("striate", 1e-3, 1e-3, 3, 0.0), Row("torch", 2e-3, 2e-3, 3, 0.0)]
     first, second = (
-        Result(Problem("operation", name, {"threads": "1"}), rows) for name in ("relu", "apl")
+        Result(Problem("operation", name, {"threads": "1"}), rows, extra={"peak_gflops": 1.0})
+        for name in ("relu", "apl")
     )
     monkeypatch.setattr(report, "rewrite", lambda: None)
     monkeypatch.setattr(problems, "load", lambda: [first.problem, second.problem])
