@@ -145,7 +145,12 @@ class Probe:
         return build_inference(self.graph, self.backend)
 
     def start(
-        self, x: ArrayLike, output: str, to: Sequence[str], relu: str = "gradient"
+        self,
+        x: ArrayLike,
+        output: str,
+        to: Sequence[str],
+        relu: str = "gradient",
+        also: Sequence[str] = (),
     ) -> Passage:
         """Run forward to `output`, ready to go back to `to`.
 
@@ -157,15 +162,17 @@ class Probe:
             output: the node that upstream gradients are given to.
             to: nodes: the input, layers, parameters.
             relu: what goes back through ReLUs, one of `graph.gradient.RELU_RULES`.
+            also: further nodes whose values are wanted.
         """
         known = _programs.setdefault(self._plan, {})
-        key = (output, tuple(to), relu, self.backend)
+        outputs = list(dict.fromkeys((output, *also)))
+        key = (tuple(outputs), tuple(to), relu, self.backend)
         if key not in known:
-            for name in (output, *to):
+            for name in (*outputs, *to):
                 if name not in self.graph.nodes:
                     self.layer(name)  # refuses it
             known[key] = build_gradient(
-                self.graph, [output], list(to), relu=relu, backend=self.backend
+                self.graph, outputs, list(to), relu=relu, backend=self.backend
             )
         return known[key].start(self.batch(x), self.parameters)
 

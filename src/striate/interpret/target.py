@@ -19,9 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.errors import OptionError
+from striate.errors import OptionError, ShapeError
 from striate.graph.graph import Graph
 from striate.inspect.probe import Probe
+from striate.nn.execution import as_batch
+from striate.nn.graph_module import GraphModule
+from striate.nn.module import Module
 
 Float32 = NDArray[np.float32]
 Places = NDArray[np.intp]
@@ -175,6 +178,40 @@ class Target:
         if self.known:
             return self.places()
         return self.places(self.probe.values(x, [self.layer])[self.layer])
+
+
+def look_at(
+    where: str, net: Module, x: ArrayLike, backend: str | None = None
+) -> tuple[Probe, Float32]:
+    """A network laid open for images, and the images as a batch.
+
+    Args:
+        where: who asks, for errors.
+        net: the network.
+        x: images (n, c, h, w) or one (c, h, w); for networks on other samples theirs.
+        backend: "native" or "reference"; by default the one in force.
+    Returns:
+        The probe, and (n, …) in float32.
+    Raises:
+        ShapeError: the images do not fit the network.
+    """
+    array = as_batch(x, where)
+    whole, rest = tuple(array.shape), tuple(array.shape[1:])
+    if isinstance(net, GraphModule) and len(net.graph.inputs) == 1:
+        rank = len(net.graph.inputs[0].shape)
+        shapes = [whole if rank == len(whole) else rest]
+    else:  # three axes are mostly one image, any other number mostly a batch
+        shapes = [whole, rest] if len(whole) == 3 else [rest, whole]
+    failure: ShapeError | None = None
+    for shape in filter(None, shapes):
+        try:
+            probe = Probe(net, shape, where, backend)
+            return probe, probe.batch(array)
+        except ShapeError as error:
+            failure = failure or error
+    raise ShapeError(
+        f"{where}: expected images that fit the network; got shape {whole}: {failure}"
+    ) from failure
 
 
 def one_hot(places: Places, shape: Sequence[int]) -> Float32:
