@@ -75,7 +75,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 def _pixels(figure: Figure, dpi: int = 60) -> np.ndarray[Any, Any]:
     file = io.BytesIO()
-    with page._style():
+    with page.style():
         figure.savefig(file, format="png", dpi=dpi)
     with Image.open(file) as image:
         return np.asarray(image.convert("L"))

@@ -11,10 +11,12 @@ from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
 from striate.plot.samples import pictures, preview
 from striate.plot.scalars import scalar_functions
+from striate.plot.sliding import Sliding, sliding
 from striate.plot.training import curves, learning_rates
 from striate.plot.weights import filters
 
 __all__ = [
+    "Sliding",
     "attribution",
     "confusion",
     "curves",
@@ -26,4 +28,5 @@ __all__ = [
     "preview",
     "save",
     "scalar_functions",
+    "sliding",
 ]

@@ -83,7 +83,7 @@ R = TypeVar("R")
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()  # a user's matplotlibrc must not change the layout
         for name, value in STYLE.items():
@@ -96,7 +96,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _style():
+        with style():
             return draw(*args, **kwargs)
 
     return wrapper
@@ -261,7 +261,7 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> Path:
         "pdf": {"CreationDate": None, "Producer": None},
         "svg": {"Date": None},
     }
-    with _style():
+    with style():
         write_atomically(
             target,
             lambda file: figure.savefig(file, format=kind, dpi=dpi, metadata=metadata[kind]),

@@ -127,7 +127,7 @@ def _draw(page: Page, band: _Band, y: float) -> None:
         for c, values in enumerate(kernel):
             row, column = (f // band.columns, f % band.columns) if band.wrapped else (c, f)
             place = MARGIN + column * (band.tile[0] + _GAP), top + row * (band.tile[1] + _GAP)
-            limits = {"vmin": -band.limit, "vmax": band.limit}
+            limits: dict[str, Any] = {"vmin": -band.limit, "vmax": band.limit}
             image = page.picture(place, band.tile, values, cmap=SIGNED, **limits)
     if image is not None:
         page.scale(MARGIN + _WIDTH - 1.2, y + 0.02, 1.08, image)
