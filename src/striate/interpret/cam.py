@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from striate.errors import OptionError
 from striate.inspect.probe import Probe
-from striate.interpret.guided import guided_backprop
+from striate.interpret.guided import rectified
 from striate.interpret.target import Float32, Target, look_at
 from striate.nn.functional import interpolate
 from striate.nn.module import Module
@@ -56,21 +56,12 @@ def grad_cam(
     >>> grad_cam(net, np.array([[[[1.0, 2.0], [0.0, -1.0]]]]), 0)[0, 0].tolist()
     [[1.0, 2.0], [0.0, 0.0]]
     """
-    where = "grad_cam"
-    probe, batch = look_at(where, net, x, backend)
+    probe, batch = look_at("grad_cam", net, x, backend)
     aim = Target(probe, target, count=len(batch), layer=layer)
-    name = features_layer(probe, aim.layer, features)
-    passage = probe.start(batch, aim.layer, [name], also=[name])
-    maps = passage.values[name]
-    gradient = passage.pull({aim.layer: aim.upstream(passage.values[aim.layer])})[name]
-    space = tuple(range(2, maps.ndim))
-    found = (gradient.mean(axis=space, keepdims=True) * maps).sum(axis=1, keepdims=True)
+    found = _weighted(probe, batch, aim, features)
     if positive:
         found = np.maximum(found, 0)
-    size = batch.shape[2:]
-    if not upsample or found.shape[2:] == size or not len(found):
-        return np.ascontiguousarray(found, np.float32)
-    return interpolate(found, size=size, mode=_LINEAR[len(size)], align_corners=False)
+    return _resized(found, batch.shape[2:]) if upsample else found
 
 
 def guided_grad_cam(
@@ -99,9 +90,27 @@ def guided_grad_cam(
     [[1.0, 2.0], [0.0, 0.0]]
     """
     probe, batch = look_at("guided_grad_cam", net, x, backend)
-    places = [*map(tuple, Target(probe, target, count=len(batch), layer=layer).resolved(batch))]
-    guided = guided_backprop(net, batch, places, layer=layer, backend=backend)
-    return guided * grad_cam(net, batch, places, layer=layer, features=features, backend=backend)
+    aim = Target(probe, target, count=len(batch), layer=layer).fixed(batch)
+    maps = np.maximum(_weighted(probe, batch, aim, features), 0)
+    guided: Float32 = rectified(probe, batch, aim, "guided") * _resized(maps, batch.shape[2:])
+    return guided
+
+
+def _weighted(probe: Probe, batch: Float32, aim: Target, features: str | None) -> Float32:
+    """The sum of the feature maps with their weights, (n, 1, *space of the layer)."""
+    name = features_layer(probe, aim.layer, features)
+    passage = probe.start(batch, aim.layer, [name], also=[name])
+    maps = passage.values[name]
+    gradient = passage.pull({aim.layer: aim.upstream(passage.values[aim.layer])})[name]
+    weights = gradient.mean(axis=tuple(range(2, maps.ndim)), keepdims=True)
+    return np.asarray((weights * maps).sum(axis=1, keepdims=True), np.float32)
+
+
+def _resized(maps: Float32, size: tuple[int, ...]) -> Float32:
+    """Maps (n, 1, …) in another size, by linear interpolation."""
+    if maps.shape[2:] == size or not len(maps):
+        return maps.reshape(len(maps), 1, *size)
+    return interpolate(maps, size=size, mode=_LINEAR[len(size)], align_corners=False)
 
 
 def features_layer(probe: Probe, layer: str, features: str | None = None) -> str:

@@ -48,7 +48,8 @@ def guided_backprop(
     >>> guided_backprop(net, np.ones((1, 1, 1, 1))).item()  # the gradient is 2·4 − 1·1 = 7
     8.0
     """
-    return _rectified("guided_backprop", "guided", net, x, target, layer, backend)
+    probe, batch = look_at("guided_backprop", net, x, backend)
+    return rectified(probe, batch, Target(probe, target, count=len(batch), layer=layer), "guided")
 
 
 def deconvolution(
@@ -87,28 +88,21 @@ def deconvolution(
     >>> deconvolution(net, np.ones((1, 1, 1, 1))).item()  # 3·(−1) though that ReLU is off, 4·2
     5.0
     """
-    return _rectified("deconvolution", "deconvolution", net, x, target, layer, backend)
-
-
-def _rectified(
-    where: str,
-    relu: str,
-    net: Module,
-    x: ArrayLike,
-    target: Any,
-    layer: str | None,
-    backend: str | None,
-) -> Float32:
-    probe, batch = look_at(where, net, x, backend)
+    probe, batch = look_at("deconvolution", net, x, backend)
     aim = Target(probe, target, count=len(batch), layer=layer)
-    _require_relu(probe, aim.layer)
-    return input_gradient(probe, batch, aim, relu)
+    return rectified(probe, batch, aim, "deconvolution")
 
 
-def _require_relu(probe: Probe, layer: str) -> None:
-    steps = probe.graph.pruned([layer]).steps
+def rectified(probe: Probe, batch: Float32, aim: Target, rule: str) -> Float32:
+    """What comes back at the pixels from each image's target by a rule for ReLUs, (n, c, h, w).
+
+    Raises:
+        OptionError: there is no ReLU before the target's layer.
+    """
+    steps = probe.graph.pruned([aim.layer]).steps
     if not any(node.op == "map" and is_relu(node.attributes) for node in steps):
         raise OptionError(
-            f"{probe.where}: expected a ReLU between the input and {layer!r}, for it only differs "
-            "from the gradient there; got none. Use saliency, or a later layer."
+            f"{probe.where}: expected a ReLU between the input and {aim.layer!r}, for it only "
+            "differs from the gradient there; got none. Use saliency, or a later layer."
         )
+    return input_gradient(probe, batch, aim, rule)

@@ -120,7 +120,7 @@ def completeness_error(
         at_places(probe.values(images, [layer])[layer].astype(np.float64), places)
         for images in (x, np.ascontiguousarray(baseline))
     ]
-    sums = np.asarray(maps, np.float64).reshape(len(x), -1).sum(axis=1)
+    sums = np.asarray(maps, np.float64).sum(axis=tuple(range(1, x.ndim)))
     error: Float64 = sums - (ends[0] - ends[1])
     return error
 

@@ -90,7 +90,7 @@ def _spread(falls: Any, windows: Windows, size: tuple[int, ...]) -> Float32:
     total = np.zeros((len(falls), 1, *size))
     count = np.zeros((1, *size))
     for k, window in enumerate(windows):
-        total[(slice(None), *window)] += falls[:, k].reshape(-1, *(1,) * (total.ndim - 1))
+        total[tuple([slice(None), *window])] += falls[:, k].reshape(-1, *(1,) * (total.ndim - 1))
         count[window] += 1
     return np.asarray(total / count, np.float32)
 

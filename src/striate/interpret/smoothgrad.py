@@ -66,8 +66,7 @@ def smoothgrad(
     key_of(seed)
     probe, images = look_at(where, net, x, backend)
     aim = Target(probe, target, count=len(images), layer=layer)
-    flat = images.reshape(len(images), -1)
-    spreads = noise * np.ptp(flat, axis=1) if flat.size else np.zeros(len(flat))
+    spreads = noise * np.ptp(images, axis=tuple(range(1, images.ndim)))
 
     def point(image: int, sample: int) -> Float32:
         drawn = np.random.default_rng((seed, sample)).standard_normal(images.shape[1:], np.float32)

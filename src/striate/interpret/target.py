@@ -179,6 +179,11 @@ class Target:
             return self.places()
         return self.places(self.probe.values(x, [self.layer])[self.layer])
 
+    def fixed(self, x: Float32) -> Target:
+        """The same target with its places known, as they are for images."""
+        places: list[Any] = [tuple(place) for place in self.resolved(x).tolist()]
+        return Target(self.probe, places, count=self.count, layer=self.layer)
+
 
 def look_at(
     where: str, net: Module, x: ArrayLike, backend: str | None = None
