@@ -4,11 +4,16 @@ from striate.inspect.convert import as_conv, as_linear
 from striate.inspect.cost import Cost, SparseVersusDense, cost, sparse_versus_dense
 from striate.inspect.explain import Explanation, explain, needed_values
 from striate.inspect.matrix import matrix
+from striate.inspect.receptive import ReceptiveField, ReceptiveFields, receptive_field
+from striate.inspect.regions import Region, input_region, units_reached
 from striate.inspect.summary import Row, Summary, summarize, summary
 
 __all__ = [
     "Cost",
     "Explanation",
+    "ReceptiveField",
+    "ReceptiveFields",
+    "Region",
     "Row",
     "SparseVersusDense",
     "Summary",
@@ -16,9 +21,12 @@ __all__ = [
     "as_linear",
     "cost",
     "explain",
+    "input_region",
     "matrix",
     "needed_values",
+    "receptive_field",
     "sparse_versus_dense",
     "summarize",
     "summary",
+    "units_reached",
 ]
