@@ -5,6 +5,7 @@ one image input, imported ones included, and reads it as it is in evaluation.
 """
 
 from striate.interpret.cam import grad_cam, guided_grad_cam
+from striate.interpret.faithfulness import DeletionInsertion, deletion_insertion
 from striate.interpret.gabor import GaborFit, fit_gabor
 from striate.interpret.guided import deconvolution, guided_backprop
 from striate.interpret.image_space import colour_root
@@ -14,16 +15,20 @@ from striate.interpret.maximize import Maximized, maximize
 from striate.interpret.occlusion import occlusion
 from striate.interpret.patches import TopPatches, top_patches
 from striate.interpret.saliency import input_x_gradient, saliency
+from striate.interpret.sanity import Randomization, randomization_test
 from striate.interpret.smoothgrad import smoothgrad
 
 __all__ = [
+    "DeletionInsertion",
     "GaborFit",
     "Inverted",
     "Maximized",
+    "Randomization",
     "TopPatches",
     "colour_root",
     "convergence",
     "deconvolution",
+    "deletion_insertion",
     "fit_gabor",
     "grad_cam",
     "guided_backprop",
@@ -33,6 +38,7 @@ __all__ = [
     "invert",
     "maximize",
     "occlusion",
+    "randomization_test",
     "saliency",
     "smoothgrad",
     "top_patches",

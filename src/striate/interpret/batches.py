@@ -55,6 +55,7 @@ def scores(
     image: Callable[[int, Float32], None],
     owners: Sequence[int] | NDArray[np.intp],
     batch: int,
+    of: Callable[[Float64], Float64] | None = None,
 ) -> Float64:
     """A layer's number for each of many images that are made one by one.
 
@@ -65,6 +66,7 @@ def scores(
         image: writes image k into the array that it is given.
         owners: for each image to be made which of the original ones it comes from.
         batch: how many go through the network at once, at most.
+        of: what is made of the layer's values before the number is taken.
     Returns:
         (images,).
     """
@@ -74,7 +76,8 @@ def scores(
         made = np.empty((len(piece), *shape), np.float32)
         for row, k in enumerate(piece):
             image(k, made[row])
-        values = probe.values(made, [layer])[layer]
+        values = probe.values(made, [layer])[layer].astype(np.float64)
+        values = values if of is None else of(values)
         found[piece.start : piece.stop] = at_places(
             values, places[owners[piece.start : piece.stop]]
         )
