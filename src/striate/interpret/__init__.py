@@ -5,6 +5,7 @@ one image input, imported ones included, and reads it as it is in evaluation.
 """
 
 from striate.interpret.cam import grad_cam, guided_grad_cam
+from striate.interpret.equivariance import equivariance
 from striate.interpret.faithfulness import DeletionInsertion, deletion_insertion
 from striate.interpret.gabor import GaborFit, fit_gabor
 from striate.interpret.guided import deconvolution, guided_backprop
@@ -29,6 +30,7 @@ __all__ = [
     "convergence",
     "deconvolution",
     "deletion_insertion",
+    "equivariance",
     "fit_gabor",
     "grad_cam",
     "guided_backprop",

@@ -7,6 +7,7 @@ Nothing here touches pyplot or its global state; computing what is drawn is the 
 
 from striate.plot.activations import feature_maps
 from striate.plot.attribution import attribution
+from striate.plot.equivariance import equivariance
 from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
 from striate.plot.samples import pictures, preview
@@ -20,6 +21,7 @@ __all__ = [
     "attribution",
     "confusion",
     "curves",
+    "equivariance",
     "feature_maps",
     "filters",
     "learning_rates",
