@@ -14,7 +14,9 @@ import pytest
 import striate as st
 from striate import nn
 from striate.errors import OptionError, ShapeError
+from striate.graph.graph import Graph, Node
 from striate.inspect import summarize, summary
+from striate.inspect.summary_text import bar, short_count
 
 
 def test_lenet5():
@@ -148,6 +150,41 @@ def test_text_fits_its_width_and_has_every_row():
     assert re.search(r"^multiply-adds +416,520 ", text, re.M)
 
 
+def test_columns_are_shown_where_there_is_room():
+    found = summary(st.models.build("lenet5"), (1, 28, 28))
+    narrow, usual, wide = (found.text(width).splitlines() for width in (70, 100, 120))
+    assert narrow[0].split()[-2:] == ["field", "stride"] and "mult-adds" in narrow[0]
+    assert "118 K" in narrow[3] and "117,600" in usual[3] and " 28% " in usual[3]
+    assert "s stride, p padding" in narrow[-1] and "conv2d 5×5, padding 2" in usual[3]
+    assert "58% ████▋" in wide[6]
+    assert wide[6].split()[-2:] == ["14", "2"] and wide[10].split()[-2:] == ["all", "–"]
+
+
+def test_rows_never_read_stand_below_where_there_is_no_room():
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, stride=2), nn.MaxPool2d(2))
+    found = summary(net, (1, 12, 10))
+    [line] = [line for line in found.text(70).splitlines() if line.startswith("never read")]
+    assert "0: 6 rows (1, 3, 5, …), 5 columns (1, 3, 5, …);" in line
+    assert max(map(len, found.text(70).splitlines())) <= 70
+    assert "never read  " not in found.text(160).splitlines()[-2]
+
+
+def test_short_counts_and_bars():
+    assert [short_count(n) for n in (999, 1000, 9_996, 99_960, 999_600, 1_849_688_064)] == [
+        "999", "1.00 K", "10.0 K", "100 K", "1.00 M", "1.85 G",
+    ]  # fmt: skip
+    assert [bar(x, 4) for x in (0.0, 1 / 32, 0.5, 31 / 32, 1.0)] == ["", "▏", "██", "███▉", "████"]
+
+
+def test_a_graph_of_several_inputs_has_no_fields():
+    graph = Graph([Node("a", "input", shape=(2,)), Node("b", "input", shape=(2,))])
+    graph.apply("cat", "concat", ("a", "b"), {"axis": 1})
+    graph.outputs = ("cat",)
+    found = summary(graph)
+    assert found.receptive_fields is None and "field" not in found.text(120)
+    assert "receptive_field" not in found.to_dict()["layers"][0]
+
+
 def test_names_are_not_taken_for_markup():
     net = nn.Sequential()
     net.add_module("[bold]", nn.ReLU())
@@ -160,6 +197,9 @@ def test_to_dict_is_json():
     assert data["multiply_adds"] == found.multiply_adds == 36
     assert data["layers"][0]["unread_rows"] == [6]
     assert data["layers"][0]["shape"] == [1, 2, 2]
+    assert data["layers"][0]["share"] == 1.0
+    field = data["layers"][0]["receptive_field"]
+    assert (field["size"], field["stride"], field["centre"]) == ([3, 3], [3, 3], [1.0, 1.0])
 
 
 def test_top_level_names():
@@ -168,8 +208,9 @@ def test_top_level_names():
 
 
 def test_examples_in_docstrings():
-    module = importlib.import_module("striate.inspect.summary")
-    assert doctest.testmod(module).failed == 0
+    for name in ("summary", "summary_text"):
+        module = importlib.import_module(f"striate.inspect.{name}")
+        assert doctest.testmod(module).failed == 0
 
 
 def test_the_numbers_need_no_rich():

@@ -25,7 +25,7 @@ def cache(ctx: typer.Context) -> None:
 def info() -> None:
     """Show where compiled code and data sets are kept, and how much there is."""
     from striate.codegen.cache import usage
-    from striate.inspect.summary import size_text
+    from striate.inspect.summary_text import size_text
     from striate.settings import cache_folder
 
     code = usage()
@@ -41,7 +41,7 @@ def info() -> None:
 def clear() -> None:
     """Remove the compiled code; it is made anew when it is needed. Data sets stay."""
     from striate.codegen.cache import clear as clear_code
-    from striate.inspect.summary import size_text
+    from striate.inspect.summary_text import size_text
 
     before = clear_code()
     typer.echo(f"removed {before.entries:,} kernels, {size_text(before.size)}: {before.folder}")

@@ -31,7 +31,9 @@ def summary(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show shapes, parameters, multiply-adds, memory, and rows that a stride never reaches.
+    """Show shapes, costs, receptive fields, and rows that a stride never reaches.
+
+    The wider the terminal, the more columns there are; --json has all of them.
 
     \b
     Examples:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -69,7 +69,7 @@ class ReceptiveField:
     centre: tuple[float | None, ...]
     whole: tuple[bool, ...]
     aligned: bool
-    laws: tuple[Law, ...]
+    laws: tuple[Law, ...] = field(repr=False, compare=False)
 
     @property
     def padding(self) -> tuple[int | None, ...]:
@@ -118,11 +118,14 @@ class ReceptiveField:
         both = zip(self.stride, self.laws, strict=True)
         return _together([str(law.stride) if stride else "–" for stride, law in both])
 
+    def numbers(self) -> dict[str, Any]:
+        """Size, stride, start, centre, whole and aligned as JSON data."""
+        keys = ("size", "stride", "start", "centre", "whole")
+        return {key: list(getattr(self, key)) for key in keys} | {"aligned": self.aligned}
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON data."""
-        keys = ("size", "stride", "start", "centre", "whole")
-        data = {key: list(getattr(self, key)) for key in keys}
-        return {"name": self.name, "shape": list(self.shape), **data, "aligned": self.aligned}
+        return {"name": self.name, "shape": list(self.shape), **self.numbers()}
 
 
 def _together(parts: Sequence[str]) -> str:

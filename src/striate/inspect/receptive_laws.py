@@ -174,14 +174,18 @@ def read_law(law: Law, formula: Formula, weighted: Weighted) -> Law:
         return law
     index = weighted.read.index[law.dim]
     dim = _main(formula, index)
-    if dim is None or (index.table and formula.shape[dim] == 1):  # one window for all
+    size = formula.shapes[weighted.read.tensor][law.dim]
+    if dim is None:
         values, valid = _run(formula, weighted, law.dim, {})
         return constant(law, values[valid])
     outer, unit = _outermost(formula, dim)
     coefficient = dict(index.terms).get(outer, 0)
     count = formula.shape[dim]
+    if count == 1 and (index.table or coefficient == size > 1):  # one window over everything
+        values, valid = _run(formula, weighted, law.dim, dict.fromkeys([outer], 0))
+        return constant(law, values[valid])
     if index.mod or index.table:  # repeats with the tensors
-        period, step = count, formula.shapes[weighted.read.tensor][law.dim]
+        period, step = count, size
     else:
         times = index.div // math.gcd(index.div, coefficient) if coefficient else 1
         period, step = unit * times, coefficient * times // index.div

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from striate.inspect.summary import shape_text
+from striate.inspect.summary_text import shape_text
 
 if TYPE_CHECKING:
     from striate.inspect.receptive import ReceptiveField, ReceptiveFields

@@ -1,4 +1,4 @@
-"""A network as a table: shapes, parameters, multiply-adds, memory, and rows never read.
+"""A network as a table: shapes, parameters, costs, receptive fields, and rows never read.
 
 Everything is read off the graph: the costs come from the operations' formulas, nothing is run and
 nothing is measured. Numbers hold for one image.
@@ -6,9 +6,10 @@ nothing is measured. Numbers hold for one image.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from striate.errors import OptionError
@@ -19,6 +20,9 @@ from striate.formula.expression import to_json
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.graph.statistics import buffers
+from striate.inspect import summary_text
+from striate.inspect.receptive import ReceptiveFields, fields
+from striate.inspect.summary_text import shape_text
 from striate.shapes import unreached
 
 if TYPE_CHECKING:
@@ -77,10 +81,12 @@ class Summary:
     Attributes:
         input_shape: of the image, (c, h, w).
         rows: one for each operation, in order of computation.
+        graph: what was summed up.
     """
 
     input_shape: Shape
     rows: tuple[Row, ...]
+    graph: Graph | None = field(default=None, repr=False, compare=False)
 
     @property
     def parameters(self) -> int:
@@ -112,53 +118,22 @@ class Summary:
         """What all layers read and write at least, one after the other, in float32."""
         return sum(row.bytes_moved for row in self.rows)
 
+    @functools.cached_property
+    def receptive_fields(self) -> ReceptiveFields | None:
+        """Each layer's receptive field, by name; None where there are several inputs."""
+        if self.graph is None or len(self.graph.inputs) != 1:
+            return None
+        return fields(self.graph)
+
     def text(self, width: int = 100) -> str:
-        """The table and the sums as plain text of at most `width` columns."""
-        from io import StringIO
+        """The table and the sums as plain text of at most `width` columns.
 
-        from rich.console import Console
-
-        file = StringIO()
-        console = Console(file=file, width=width, color_system=None, legacy_windows=False)
-        console.print(self.__rich__())
-        lines = [line.rstrip() for line in file.getvalue().splitlines()]
-        return "\n".join([*lines, "", *self._totals()])
+        Receptive fields, shares of the multiply-adds and memory are shown where there is room.
+        """
+        return summary_text.text(self, width)
 
     def __str__(self) -> str:
         return self.text()
-
-    def __rich__(self) -> Any:
-        """The table, for a rich console."""
-        from rich import box
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        table.add_column("name", overflow="fold")
-        table.add_column("layer", overflow="fold")
-        table.add_column("output", justify="right", no_wrap=True)
-        for title in ("parameters", "multiply-adds", "memory"):
-            table.add_column(title, justify="right", no_wrap=True)
-        some_unread = any(row.unread for row in self.rows)
-        if some_unread:
-            table.add_column("never read", overflow="fold")
-        table.add_row("input", "", shape_text(self.input_shape), "", "", "")
-        for row in self.rows:
-            cells = [escape(row.name), escape(row.layer), shape_text(row.shape)]
-            cells += [_count(row.parameters), _count(row.multiply_adds), size_text(row.bytes)]
-            table.add_row(*cells, *([row.unread] if some_unread else []))
-        return table
-
-    def _totals(self) -> list[str]:
-        lines = [
-            f"parameters     {self.parameters:>12,}   ({size_text(self.parameter_bytes)})",
-            f"multiply-adds  {self.multiply_adds:>12,}   for one image",
-            f"activations    {size_text(self.activation_bytes):>12}   for one image",
-            f"bytes moved    {size_text(self.bytes_moved):>12}   for one image, layer by layer",
-        ]
-        if any(row.unread for row in self.rows):
-            lines.append("Some rows or columns are never read: the stride steps over them.")
-        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON data."""
@@ -170,8 +145,15 @@ class Summary:
             "parameter_bytes": self.parameter_bytes,
             "activation_bytes": self.activation_bytes,
             "bytes_moved": self.bytes_moved,
-            "layers": [_as_json(asdict(row)) for row in self.rows],
+            "layers": [self._layer(row) for row in self.rows],
         }
+
+    def _layer(self, row: Row) -> dict[str, Any]:
+        data = _as_json(asdict(row))
+        data["share"] = row.multiply_adds / max(self.multiply_adds, 1)
+        if self.receptive_fields is not None:
+            data["receptive_field"] = self.receptive_fields[row.name].numbers()
+        return data
 
 
 def summary(net: Module | Graph, input_shape: Sequence[int] | None = None) -> Summary:
@@ -205,7 +187,7 @@ def summarize(graph: Graph) -> Summary:
     """What each operation of a forward graph is and costs."""
     counted = set(buffers(graph))  # running statistics are not learned
     rows = tuple(_row(graph, node, counted) for node in graph.steps)
-    return Summary(graph.inputs[0].shape, rows)
+    return Summary(graph.inputs[0].shape, rows, graph)
 
 
 def _row(graph: Graph, node: Node, counted: set[str]) -> Row:
@@ -314,38 +296,6 @@ def _activation(attributes: Mapping[str, Any]) -> str:
             if to_json(known.expr) == to_json(body):
                 return name
     return str(body)
-
-
-# ---- numbers as text -------------------------------------------------------------------------
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """A shape as it is read aloud.
-
-    >>> shape_text((6, 28, 28))
-    '6×28×28'
-    """
-    return "×".join(map(str, shape)) or "1"
-
-
-def size_text(count: int) -> str:
-    """Bytes in a unit that suits them.
-
-    >>> size_text(400), size_text(246_824), size_text(5_000_000)
-    ('400 B', '241.0 KiB', '4.8 MiB')
-    """
-    if count < 1024:
-        return f"{count} B"
-    size, unit = count / 1024, "KiB"
-    for larger in ("MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.1f} {unit}"
-
-
-def _count(value: int) -> str:
-    return f"{value:,}" if value else "–"
 
 
 def _words(axis: str, places: tuple[int, ...]) -> str:
