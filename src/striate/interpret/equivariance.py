@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import OptionError, ShapeError
 from striate.inspect.probe import Probe
-from striate.inspect.receptive import fields
-from striate.interpret.equivariance_moves import TRANSFORMS, Grid, Move, move, scrambled
+from striate.interpret.equivariance_moves import TRANSFORMS, Move, grids, move, scrambled
 from striate.nn.module import Module
 
 Float32 = NDArray[np.float32]
@@ -220,8 +219,8 @@ class _Meter:
 
     def __init__(self, probe: Probe, names: Sequence[str], moves: Sequence[Move]) -> None:
         self.probe, self.names, self.moves = probe, names, moves
-        known = fields(probe.graph)
-        self.grids = {name: Grid.of(known[name]) for name in names}
+        known = grids(probe.graph)
+        self.grids = {name: known[name] for name in names}
         # for each layer and amount: |f(Tx) − T'f(x)|², |f(Tx) − T'f(u)|², the same without T',
         # the cosines, and how many of them
         self.sums = {name: np.zeros((len(moves), 6)) for name in names}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import OptionError, suggest
-from striate.inspect.receptive import ReceptiveField
+from striate.graph.graph import Graph
+from striate.inspect.receptive import ReceptiveField, fields
 
 Float32 = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -34,23 +35,43 @@ class Grid:
         """The grid of a layer's output; None where it has no space, or none that is known."""
         if len(field.shape) != 3 or field.shape[1:] == (1, 1) or not field.reads:
             return None
-        start, step = [], []
-        middle = (0, *(n // 2 for n in field.shape[1:]))
-        spans = field.at(middle)
-        for axis in (0, 1):
-            size, count = field.input_shape[1 + axis], field.shape[1 + axis]
-            stride = field.stride[axis]
-            if stride is None and size % count == 0:  # a circular layer's field is in two pieces
-                stride = size // count
-            if not stride or field.laws[axis].dim != 2 + axis:
-                return None
-            low, high = spans[axis]
-            begin = (low + high) / 2 - stride * middle[1 + axis]
-            if field.whole[axis] or (low <= 0 and high >= size - 1) or field.stride[axis] is None:
-                begin = (size - 1) / 2 - stride * (count - 1) / 2
-            start.append(begin)
-            step.append(float(stride))
-        return cls((start[0], start[1]), (step[0], step[1]))
+        both = [_along(field, axis) for axis in (0, 1)]
+        if both[0] is None or both[1] is None:
+            return None
+        return cls((both[0][0], both[1][0]), (both[0][1], both[1][1]))
+
+
+def _along(field: ReceptiveField, axis: int) -> tuple[float, float] | None:
+    """Where the first place along an axis lies, and the step to the next.
+
+    Where paths of different strides or centres meet, as behind a gate that looks at the whole image
+    (squeeze and excitation), the field does not say it; the map is then taken to lie in the middle
+    of the image, and a size that divides the image's to be its stride.
+    """
+    size, count, step = field.input_shape[1 + axis], field.shape[1 + axis], field.stride[axis]
+    if field.laws[axis].dim not in (None, 2 + axis):
+        return None
+    if step and field.aligned:
+        middle = [0, *(n // 2 for n in field.shape[1:])]
+        low, high = field.at(middle)[axis]
+        return (low + high) / 2 - step * middle[1 + axis], float(step)
+    if not step and (count == 1 or size % count):
+        return None
+    step = step or size / count
+    return (size - 1) / 2 - step * (count - 1) / 2, float(step)
+
+
+def grids(graph: Graph) -> dict[str, Grid | None]:
+    """The grid of every layer, as if all padding were zeros.
+
+    Where padding repeats the image itself, a unit at the border looks at both ends of it.
+    """
+    plain = Graph(outputs=graph.outputs)
+    for node in graph.nodes.values():
+        if node.op == "pad":
+            node = replace(node, attributes={**node.attributes, "mode": "constant"})
+        plain.append(node)
+    return {name: Grid.of(field) for name, field in fields(plain).items()}
 
 
 Places = Callable[[Array, Array], tuple[Array, Array]]
