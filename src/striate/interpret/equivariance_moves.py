@@ -44,17 +44,20 @@ class Grid:
 def _along(field: ReceptiveField, axis: int) -> tuple[float, float] | None:
     """Where the first place along an axis lies, and the step to the next.
 
-    Where paths of different strides or centres meet, as behind a gate that looks at the whole image
-    (squeeze and excitation), the field does not say it; the map is then taken to lie in the middle
-    of the image, and a size that divides the image's to be its stride.
+    Behind a gate that looks at the whole image (squeeze and excitation), a unit's field does not
+    move with the unit; the map is then taken to lie in the middle of the image, and a size that
+    divides the image's to be its stride.
     """
     size, count, step = field.input_shape[1 + axis], field.shape[1 + axis], field.stride[axis]
     if field.laws[axis].dim not in (None, 2 + axis):
         return None
-    if step and field.aligned:
+    if step and count > 1:
         middle = [0, *(n // 2 for n in field.shape[1:])]
-        low, high = field.at(middle)[axis]
-        return (low + high) / 2 - step * middle[1 + axis], float(step)
+        before = list(middle)
+        before[1 + axis] -= 1
+        (low, high), (first, last) = field.at(middle)[axis], field.at(before)[axis]
+        if abs(low - first - step) < 1 and abs(high - last - step) < 1:
+            return (low + high) / 2 - step * middle[1 + axis], float(step)
     if not step and (count == 1 or size % count):
         return None
     step = step or size / count
