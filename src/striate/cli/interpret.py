@@ -56,12 +56,14 @@ Out = Annotated[
         "--out",
         metavar="FILE",
         help="The picture to write: .png, .svg or .pdf.",
-        show_default=False,
+        show_default="the command's name, .png",
     ),
 ]
 Npy = Annotated[
     str | None,
-    typer.Option("--npy", metavar="FILE", help="Write the numbers too, as .npy.", show_default=""),
+    typer.Option(
+        "--npy", metavar="FILE", help="Write the numbers too, as .npy.", show_default=False
+    ),
 ]
 Normalize = Annotated[
     str,
@@ -225,16 +227,17 @@ def described(one: dict[str, Any]) -> str:
     return f"{one['layer']}[{', '.join(map(str, one['at']))}] = {one['score']:.4g}"
 
 
-def write_figure(figure: Figure, path: str) -> None:
-    """Write a figure, and say so."""
+def write_figure(figure: Figure, path: str, quiet: bool = False) -> None:
+    """Write a figure, and say so unless `quiet`."""
     from striate.plot import save
 
     save(figure, path)
-    typer.echo(f"wrote {path}")
+    if not quiet:
+        typer.echo(f"wrote {path}")
 
 
-def write_npy(array: NDArray[Any], path: str) -> None:
-    """Write an array as .npy, and say so."""
+def write_npy(array: NDArray[Any], path: str, quiet: bool = False) -> None:
+    """Write an array as .npy, and say so unless `quiet`."""
     import numpy as np
 
     from striate.errors import OptionError
@@ -243,4 +246,5 @@ def write_npy(array: NDArray[Any], path: str) -> None:
     if not path.endswith(".npy"):
         raise OptionError(f"--npy: expected a name that ends in .npy; got {path!r}.")
     write_atomically(path, lambda file: np.save(file, array, allow_pickle=False))
-    typer.echo(f"wrote {path}: {array.dtype} {array.shape}")
+    if not quiet:
+        typer.echo(f"wrote {path}: {array.dtype} {array.shape}")

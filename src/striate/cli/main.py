@@ -21,6 +21,7 @@ from striate.cli import (
     evaluate,
     explain,
     interpret,
+    interpret_maps,
     predict,
     show,
     summary,
