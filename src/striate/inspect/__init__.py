@@ -2,6 +2,7 @@
 
 from striate.inspect.convert import as_conv, as_linear
 from striate.inspect.cost import Cost, SparseVersusDense, cost, sparse_versus_dense
+from striate.inspect.effective import EffectiveField, effective_receptive_field
 from striate.inspect.explain import Explanation, explain, needed_values
 from striate.inspect.matrix import matrix
 from striate.inspect.receptive import ReceptiveField, ReceptiveFields, receptive_field
@@ -10,6 +11,7 @@ from striate.inspect.summary import Row, Summary, summarize, summary
 
 __all__ = [
     "Cost",
+    "EffectiveField",
     "Explanation",
     "ReceptiveField",
     "ReceptiveFields",
@@ -20,6 +22,7 @@ __all__ = [
     "as_conv",
     "as_linear",
     "cost",
+    "effective_receptive_field",
     "explain",
     "input_region",
     "matrix",
