@@ -21,7 +21,12 @@ from striate.cli import (
     evaluate,
     explain,
     interpret,
+    interpret_check,
+    interpret_gabor,
+    interpret_invert,
     interpret_maps,
+    interpret_maximize,
+    interpret_patches,
     predict,
     show,
     summary,
@@ -31,6 +36,14 @@ from striate.cli import (
 from striate.cli.failures import ERROR, reported, say_error
 from striate.errors import suggest
 
+# These put their commands on a group's app when they are imported, in this order.
+_IN_GROUPS = (
+    interpret_maps,
+    interpret_maximize,
+    interpret_invert,
+    interpret_patches,
+    interpret_gabor,
+)
 _DEBUG = "--debug"
 _EPILOG = """\
 Begin with `striate demo`. Each command explains itself: `striate train --help`.

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from striate.errors import OptionError, ShapeError
 
 Float32 = NDArray[np.float32]
-_EDGE = 1e-3  # how near to a limit a start image may lie: there the logistic function is flat
+_EDGE = 1e-3  # how near to a limit a given image may lie: there the logistic function is flat
+_SLOPING = 0.05  # how near the centre may: from there it must be possible to climb
 
 
 class ImageSpace(ABC):
@@ -93,14 +94,15 @@ class Fourier(ImageSpace):
     """`x = bounded(colours·irfft2(z / f^decay) + …)`; `bounded` is a logistic function.
 
     It runs between the limits; without limits there is none. z holds real and imaginary parts,
-    (n, c, h, w//2 + 1, 2); z = 0 stands for the centre.
+    (n, c, h, w//2 + 1, 2); z = 0 stands for the centre, or for what is near it where it is at a
+    limit.
     """
 
     def __init__(self, *parts: Any, decay: float = 1.0) -> None:
         super().__init__(*parts)
         _, h, w = self.shape
         f = np.hypot(np.fft.fftfreq(h)[:, np.newaxis], np.fft.rfftfreq(w))
-        self.offset = self._unbounded(self.centre)
+        self.offset = self._unbounded(self.centre, _SLOPING)
         self.scale = (0.25 / np.maximum(f, 1 / max(h, w)) ** decay).astype(np.float32)
         # A column of the half spectrum stands for two of the whole one, unless it is its own mirror
         self.twice = np.full(w // 2 + 1, 2, np.float32)
@@ -137,12 +139,12 @@ class Fourier(ImageSpace):
         # The transpose of irfft2: the forward transform, columns that count twice taken twice
         return self._parts(np.fft.rfft2(gradient, norm="ortho") * (self.scale * self.twice))
 
-    def _unbounded(self, x: Float32) -> Float32:
-        """What `bounded` takes to x."""
+    def _unbounded(self, x: Float32, edge: float = _EDGE) -> Float32:
+        """What `bounded` takes to x; shares of the span nearer to a limit than `edge` are held."""
         if self.limits is None:
             return x - self.centre
         low, high = self.limits
-        share = np.clip((x - low) / (high - low), _EDGE, 1 - _EDGE)
+        share = np.clip((x - low) / (high - low), edge, 1 - edge)
         return np.asarray(np.log(share / (1 - share)), np.float32)
 
     @staticmethod

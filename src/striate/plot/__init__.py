@@ -8,6 +8,8 @@ Nothing here touches pyplot or its global state; computing what is drawn is the 
 from striate.plot.activations import feature_maps
 from striate.plot.attribution import attribution
 from striate.plot.equivariance import equivariance
+from striate.plot.gabor import gabor_fit
+from striate.plot.made import inverted, maximized
 from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
 from striate.plot.samples import pictures, preview
@@ -24,7 +26,10 @@ __all__ = [
     "equivariance",
     "feature_maps",
     "filters",
+    "gabor_fit",
+    "inverted",
     "learning_rates",
+    "maximized",
     "mistakes",
     "pictures",
     "preview",
