@@ -36,8 +36,9 @@ from striate.cli import (
 from striate.cli.failures import ERROR, reported, say_error
 from striate.errors import suggest
 
-# These put their commands on a group's app when they are imported, in this order.
+# These put their commands on a group's app when they are imported.
 _IN_GROUPS = (
+    interpret_check,
     interpret_maps,
     interpret_maximize,
     interpret_invert,
