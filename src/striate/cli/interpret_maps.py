@@ -91,6 +91,7 @@ class Map:
         example: what the example adds to `striate interpret COMMAND MODEL IMAGE`.
         options: the method's own options: annotation and default.
         channels: how the picture shows maps of several channels, as `plot.attribution` has it.
+        proper: the method's name in pictures, where it is not the command's.
     """
 
     method: str
@@ -99,6 +100,11 @@ class Map:
     example: str = ""
     options: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     channels: str = "sum"
+    proper: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.proper or self.method.replace("_", " ")
 
     @property
     def command(self) -> str:
@@ -141,6 +147,7 @@ MAPS = [
             "batch": (_Batch, 32),
         },
         "largest",
+        "SmoothGrad",
     ),
     Map(
         "integrated_gradients",
@@ -177,6 +184,7 @@ MAPS = [
         "Show where the evidence for a class lies: feature maps, weighted by their gradients.",
         "--features layer3",
         {"features": (_Features, None)},
+        proper="Grad-CAM",
     ),
     Map(
         "guided_grad_cam",
@@ -184,6 +192,7 @@ MAPS = [
         "Show guided backpropagation where Grad-CAM sees the class.",
         options={"features": (_Features, None)},
         channels="colour",
+        proper="guided Grad-CAM",
     ),
     Map(
         "occlusion",
@@ -255,7 +264,7 @@ def run_map(
     for one in found if errors is not None and not json else []:
         typer.echo(f"{one['image']}: completeness error {one['completeness_error']:.2g}")
     path = out or f"{row.command}.png"
-    figure = draw(subject, found, {row.command.replace("-", " "): maps}, row.channels)
+    figure = draw(subject, found, {row.label: maps}, row.channels)
     write_figure(figure, path, quiet=json)
     if npy is not None:
         write_npy(maps, npy, quiet=json)
@@ -267,14 +276,17 @@ def compute(
     method: str, subject: Subject, target: Any, **options: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
     """The maps (n, c, h, w) of a method; of integrated gradients also the completeness errors."""
+    import numpy as np
+
     from striate import interpret
 
     if method == "integrated_gradients":
-        return interpret.integrated_gradients(
+        maps, errors = interpret.integrated_gradients(
             subject.net, subject.images, target, return_error=True, **options
         )
-    function = getattr(interpret, method)
-    return function(subject.net, subject.images, target, **options), None
+        return maps, errors
+    found = getattr(interpret, method)(subject.net, subject.images, target, **options)
+    return np.asarray(found, np.float32), None
 
 
 def baseline_pixels(subject: Subject, value: float, normalize: str) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from striate.interpret.target import Float32, Target, look_at
 from striate.nn.module import Module
 
 SCORES = ("probability", "score")
-_SIGMA = 5.0  # of the blur, pixels of a 224² image
+_SIGMA, _LEAST_SIGMA = 5.0, 3.0  # of the blur: pixels of a 224² image, and of a small one
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,8 @@ def deletion_insertion(
         steps: in how many steps all pixels are changed, at most one for each pixel.
         baseline: what deleted pixels become: a number, one for each channel, or images.
         start: where insertion begins, as `baseline`; by default the image blurred by a Gaussian,
-            σ = 5 pixels for an image of 224 rows and in proportion for others (zeros for samples
-            that are no images).
+            σ = 5 pixels for an image of 224 rows and in proportion for others, but at least 3
+            (zeros for samples that are no images).
         of: "probability" (softmax over the layer's channels) or "score".
         batch: how many images go through the network at once, at most.
         backend: "native" or "reference".
@@ -179,5 +179,5 @@ def _blurred(images: Float32) -> Float32:
     """Images under a Gaussian, as wide in proportion as σ = 5 at 224 rows."""
     if images.ndim != 4 or not images.size:
         return np.zeros_like(images)
-    sigma = max(_SIGMA * images.shape[2] / 224, 1.0)
+    sigma = max(_SIGMA * images.shape[2] / 224, _LEAST_SIGMA)
     return apply(images, gaussian(sigma), data_format="channels_first")

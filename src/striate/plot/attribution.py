@@ -119,7 +119,7 @@ def attribution(
 
 
 def _name_width(name: str) -> float:
-    return text_width(name, 8.5) + 0.15
+    return max([text_width(line, 8.5) for line in name.splitlines()] or [0.0]) + 0.15
 
 
 def _images(image: Array) -> Array:
