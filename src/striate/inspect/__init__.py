@@ -1,5 +1,6 @@
 """Looking into networks: what each layer is and costs, why a number is what it is, its matrix."""
 
+from striate.inspect.compare import Comparison, compare
 from striate.inspect.convert import as_conv, as_linear
 from striate.inspect.cost import Cost, SparseVersusDense, cost, sparse_versus_dense
 from striate.inspect.effective import EffectiveField, effective_receptive_field
@@ -10,6 +11,7 @@ from striate.inspect.regions import Region, input_region, units_reached
 from striate.inspect.summary import Row, Summary, summarize, summary
 
 __all__ = [
+    "Comparison",
     "Cost",
     "EffectiveField",
     "Explanation",
@@ -21,6 +23,7 @@ __all__ = [
     "Summary",
     "as_conv",
     "as_linear",
+    "compare",
     "cost",
     "effective_receptive_field",
     "explain",

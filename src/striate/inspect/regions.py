@@ -394,7 +394,10 @@ def input_region(
     found = _backward(graph, layer, mask)[0]
     field = fields(graph)[layer]
     at = tuple(int(k) for k in place)
-    at = at if len(at) == len(node.shape) else (-1, *at)
+    if len(at) < len(node.shape):
+        if any(law.dim == 1 for law in field.laws):  # the channels lie at different places
+            return Region(found, box(found))
+        at = (0, *at)
     return Region(found, box(found), field.at(at))
 
 

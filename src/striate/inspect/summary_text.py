@@ -73,7 +73,7 @@ def _columns(found: Summary) -> dict[str, list[_Column]]:
     columns = {
         "name": [column("name", "input", lambda row: row.name, right=False)],
         "layer": [column("layer", "", lambda row: row.layer, right=False)],
-        "brief": [column("layer", "", lambda row: _brief(row.layer), right=False)],
+        "brief": [column("layer", "", lambda row: brief(row.layer), right=False)],
         "output": [
             column("output", shape_text(found.input_shape), lambda row: shape_text(row.shape))
         ],
@@ -129,9 +129,9 @@ def _chosen(columns: dict[str, list[_Column]], width: int) -> dict[str, list[_Co
     return {key: chosen[key] for key in _ORDER if key in chosen}
 
 
-def _notes(found: Summary, brief: bool, unread_shown: bool, width: int) -> list[str]:
+def _notes(found: Summary, short: bool, unread_shown: bool, width: int) -> list[str]:
     notes = []
-    if brief and any(_brief(row.layer) != row.layer for row in found.rows):
+    if short and any(brief(row.layer) != row.layer for row in found.rows):
         notes.append("s stride, p padding, d dilation, g groups")
     unread = [f"{row.name}: {row.unread}" for row in found.rows if row.unread]
     if unread and not unread_shown:
@@ -172,7 +172,8 @@ def bar(share: float, width: int) -> str:
     return "█" * whole + (_EIGHTHS[rest - 1] if rest else "")
 
 
-def _brief(layer: str) -> str:
+def brief(layer: str) -> str:
+    """A layer with short words: s stride, p padding, d dilation, g groups."""
     for long, short in _SHORT.items():
         layer = layer.replace(long, short)
     return layer
