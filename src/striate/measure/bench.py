@@ -98,7 +98,7 @@ def measure(
         ShapeError: the network does not take such images.
     """
     train = rule is not None
-    graph, weights = _graph(net, input_shape, train)
+    graph, weights = graph_of(net, input_shape, train)
     images = np.random.default_rng(0).standard_normal((batch, *input_shape), np.float32)
     if rule is None:
         made = inference(graph, weights, images)
@@ -126,7 +126,10 @@ def measure(
     )
 
 
-def _graph(net: Module, shape: Shape, train: bool) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+def graph_of(
+    net: Module, shape: Shape, train: bool = False
+) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+    """A network's graph in one mode, and its weights; the network is left in its own."""
     modes = [(module, module.training) for module in net.modules()]
     net.train(train)
     try:

@@ -10,11 +10,14 @@ from striate.plot.attribution import attribution
 from striate.plot.equivariance import equivariance
 from striate.plot.gabor import gabor_fit
 from striate.plot.made import inverted, maximized
+from striate.plot.matrix import matrix
 from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
+from striate.plot.roofline import roofline
 from striate.plot.samples import pictures, preview
 from striate.plot.scalars import scalar_functions
 from striate.plot.sliding import Sliding, sliding
+from striate.plot.top_patches import top_patches
 from striate.plot.training import curves, learning_rates
 from striate.plot.weights import filters
 
@@ -29,11 +32,14 @@ __all__ = [
     "gabor_fit",
     "inverted",
     "learning_rates",
+    "matrix",
     "maximized",
     "mistakes",
     "pictures",
     "preview",
+    "roofline",
     "save",
     "scalar_functions",
     "sliding",
+    "top_patches",
 ]
