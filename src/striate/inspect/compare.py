@@ -1,8 +1,8 @@
 """Two networks side by side: which layers they share, what each costs, and how far they differ.
 
 Layers are put beside each other as lines of a text are (difflib): first those of one name and
-shape, then those that do the same, then those of one kind. Networks of equal layers can be compared in their numbers too: how far the
-weights lie apart, and how far the outputs for the same images.
+shape, then those that do the same, then those of one kind. Layers of equal shapes are compared in
+their numbers too: how far the weights lie apart, and how far the outputs for the same images.
 """
 
 from __future__ import annotations
