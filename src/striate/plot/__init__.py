@@ -15,7 +15,7 @@ from striate.plot.mistakes import confusion, mistakes
 from striate.plot.page import save
 from striate.plot.roofline import roofline
 from striate.plot.samples import pictures, preview
-from striate.plot.scalars import scalar_functions
+from striate.plot.scalars import activations, scalar_functions
 from striate.plot.sliding import Sliding, sliding
 from striate.plot.top_patches import top_patches
 from striate.plot.training import curves, learning_rates
@@ -23,6 +23,7 @@ from striate.plot.weights import filters
 
 __all__ = [
     "Sliding",
+    "activations",
     "attribution",
     "confusion",
     "curves",

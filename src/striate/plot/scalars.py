@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from striate.errors import OptionError
+from striate.errors import OptionError, suggest
+from striate.formula.activation import ACTIVATIONS
 from striate.formula.expression import Expr, Var, diff, evaluate, variables
 from striate.plot.page import BLUE, MARGIN, ORANGE, RULE, Page, number, plain, styled
 
@@ -67,6 +68,40 @@ def scalar_functions(
     return page.figure
 
 
+def activations(
+    names: Sequence[str] | None = None,
+    *,
+    span: tuple[float, float] = (-4.0, 4.0),
+    height: tuple[float, float] = (-2.0, 3.0),
+    columns: int = 6,
+    title: str = "Activations and their derivatives",
+) -> Figure:
+    """The named activation functions with their derivatives; see `scalar_functions`.
+
+    Args:
+        names: as "relu"; by default all that there are.
+        span: the numbers on the horizontal axis, lowest and highest.
+        height: those on the vertical axis.
+        columns: panels beside each other, at most.
+        title: the headline.
+    Returns:
+        The figure.
+    Raises:
+        OptionError: there is no such activation.
+
+    >>> figure = activations(["relu", "gelu"])
+    """
+    chosen = list(ACTIVATIONS) if names is None else list(names)
+    for name in chosen:
+        if name not in ACTIVATIONS:
+            raise OptionError(
+                f"plot.activations: unknown activation {name!r}. {suggest(name, ACTIVATIONS)}"
+            )
+    functions = {name: ACTIVATIONS[name].expr for name in chosen}
+    columns = min(columns, max(len(chosen), 1))
+    return scalar_functions(functions, span=span, height=height, columns=columns, title=title)
+
+
 def _draw(axes: Axes, expression: Expr, name: str, span: tuple[float, float]) -> None:
     names = variables(expression)
     if len(names) > 1:
@@ -77,7 +112,7 @@ def _draw(axes: Axes, expression: Expr, name: str, span: tuple[float, float]) ->
     x = np.linspace(*span, _POINTS)
     values = {names[0] if names else "x": x}
     slope = diff(expression, Var(names[0] if names else "x"))
-    for part, colour, wide in ((slope, ORANGE, 0.9), (expression, BLUE, 1.4)):
+    for part, colour, wide in ((expression, BLUE, 1.6), (slope, ORANGE, 0.9)):
         with np.errstate(all="ignore"):
             y = np.broadcast_to(np.asarray(evaluate(part, values), np.float64), x.shape)
         axes.plot(x, _torn(x, y), color=colour, linewidth=wide, solid_capstyle="round")
