@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from striate.interpret.faithfulness import DeletionInsertion
     from striate.interpret.sanity import Randomization
 
-_SHOWN = 5  # layers whose maps are drawn
+_SHOWN = 4  # layers whose maps are drawn
 _STEPS = (8, 32, 128)
 
 

@@ -294,7 +294,8 @@ def baseline_pixels(subject: Subject, value: float, normalize: str) -> NDArray[n
     import numpy as np
 
     plain = np.full((1, *subject.images.shape[1:]), value, np.float32)
-    return scaled(plain, normalize)[0]
+    made: NDArray[np.float32] = scaled(plain, normalize)[0]
+    return made
 
 
 def draw(

@@ -76,8 +76,6 @@ app.command("evaluate", short_help="Judge a model on a data set.")(evaluate.eval
 app.command("predict", short_help="Say what is on pictures.")(predict.predict)
 app.command("summary", short_help="Show a network's shapes and costs.")(summary.summary)
 app.command("explain", short_help="Show the arithmetic of one activation.")(explain.explain)
-# Modules that add commands of their own to the app of a group.
-_MEMBERS = (interpret_maps, interpret_check)
 app.add_typer(show.app, name="show")
 app.add_typer(interpret.app, name="interpret")
 app.command("convert", short_help="Write a model in another file format.")(convert.convert)
