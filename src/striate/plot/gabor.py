@@ -30,7 +30,7 @@ from striate.plot.page import (
 _WIDTH, _HEAD, _GAP, _CARD_GAP, _LABEL = 7.2, 0.68, 0.03, 0.2, 0.2
 _CARDS = 4  # a row, at most
 _DISC = 2.05  # its radius in inches
-_BELOW = 0.5 + _DISC + 0.5
+_BELOW = 0.5 + _DISC + 0.4
 
 
 @styled
@@ -102,6 +102,9 @@ def _draw_card(
 
 def _half_disc(page: Page, fit: GaborFit, top: float) -> None:
     page.text(MARGIN, top - 0.16, "where the waves run, and how fast", size=9.5, weight="bold")
+    note = "each line stands as its filter's bars do; the darker, the nearer R² is to 1"
+    page.text(MARGIN, top + 0.02, note, size=7, color=MUTED)
+    top += 0.12
     axes = page.axes(MARGIN + 0.1, top, 2 * _DISC, _DISC * 1.06)
     axes.set(xlim=(-1.0, 1.0), ylim=(-0.03, 1.03))
     axes.axis("off")
@@ -115,7 +118,7 @@ def _half_disc(page: Page, fit: GaborFit, top: float) -> None:
     axes.plot([-0.95, 0.95], [0, 0], color=FAINT, lw=0.7, zorder=1)
     for degrees in (0, 45, 90, 135, 180):
         _direction(axes, degrees)
-    axes.text(0, -0.02, "f", size=7, color=MUTED, ha="center", va="top")
+    axes.text(0, -0.02, "f, radians a pixel", size=6.5, color=MUTED, ha="center", va="top")
     # Rows of a filter run downwards: a wave along τ runs, seen on the page, along π − τ
     angle = np.pi - fit.tau[known]
     radius = fit.f[known] / reach * 0.9

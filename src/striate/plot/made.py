@@ -140,7 +140,7 @@ def inverted(
     tile = (side, side * given.shape[2] / given.shape[3])
     block = len(given) * (tile[1] + _LABEL) + 0.2
     top = MARGIN + _HEAD
-    page = Page(_WIDTH + 2 * MARGIN, top + len(blocks) * block + MARGIN)
+    page = Page(_WIDTH + 2 * MARGIN, top + len(blocks) * block)
     page.title(title, under or "below each: how far its features are from the image's")
     for part in blocks:
         _draw_block(page, _as_shown(given), part, top, tile)
