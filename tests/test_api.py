@@ -24,6 +24,7 @@ PUBLIC = [
     "data",
     "errors",
     "explain",
+    "explain_gradient",
     "export_onnx",
     "filters",
     "fit",

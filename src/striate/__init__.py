@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from striate.formats.torch_write import save_torch
     from striate.graph.graph import Graph
     from striate.inspect.explain import explain
+    from striate.inspect.explain_gradient import explain_gradient
     from striate.inspect.summary import summary
     from striate.nn import scalar
     from striate.nn.frozen import freeze
@@ -58,6 +59,7 @@ __all__ = [
     "data",
     "errors",
     "explain",
+    "explain_gradient",
     "export_onnx",
     "filters",
     "fit",
@@ -108,6 +110,7 @@ _HOMES = {
     "convert": "striate.formats.convert",
     "export_onnx": "striate.formats.onnx.exporter",
     "explain": "striate.inspect.explain",
+    "explain_gradient": "striate.inspect.explain_gradient",
     "fit": "striate.train.fit",
     "freeze": "striate.nn.frozen",
     "from_torch": "striate.torch_bridge",

@@ -208,7 +208,7 @@ def test_bad_models(cli, model, picture, command, kind):
     [
         (["--layer", "conw"], "--layer: unknown layer 'conw'. Did you mean 'conv'?"),
         (["--layer", "conv", "--at", "9,0,0"], "(0…3, 0…5, 0…5)"),
-        (["--layer", "conv", "--at", "1"], "shape (4, 6, 6)"),
+        (["--layer", "conv", "--at", "1,2"], "shape (4, 6, 6)"),
         (["--layer", "conv", "--at", "a,b"], "--at: expected whole numbers"),
         (["--layer", "conv", "--background", "blue"], "--background: unknown 'blue'"),
     ],

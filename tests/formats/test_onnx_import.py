@@ -99,7 +99,7 @@ def test_squeezenet_is_trained_saved_explained_and_exported(onnx: Any, tmp_path:
 def test_an_imported_network_explains_itself(onnx: Any) -> None:
     w = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
     net = network_of(model([make("MatMul", "x w")], {"w": w}, ["n", 2]))
-    found = st.explain(net.graph, net.arrays(), {"x": [[5.0, 6.0]]}, net.graph.outputs[0], (1,))
+    found = st.explain(net, [[5.0, 6.0]], net.graph.outputs[0], 1)
     assert "34" in found.text(), "5·2 + 6·4"
 
 

@@ -14,7 +14,7 @@ from striate.errors import ModelError, OptionError
 from striate.formula.activation import map_attributes
 from striate.formula.expression import Var, exp, where
 from striate.graph.graph import Graph, Node
-from striate.inspect.explain import explain, needed_values
+from striate.inspect.explain import explain_node, needed_values
 from striate.program import build_inference
 from striate.program.reference import ReferenceInference
 
@@ -48,7 +48,7 @@ def test_every_number_of_every_node() -> None:
     graph, parameters, values = network()
     for node in graph.steps:
         for at in np.ndindex(*node.shape):
-            found = explain(graph, parameters, values, node.name, at, sample=1)
+            found = explain_node(graph, parameters, values, node.name, at, sample=1)
             assert found.agrees, (node.name, at, found.text())
             last = found.stages[-1]
             expected = values[last.node][(1, *last.at)]
@@ -58,7 +58,7 @@ def test_every_number_of_every_node() -> None:
 
 def test_a_convolution_and_its_activation() -> None:
     graph, parameters, values = network()
-    found = explain(graph, parameters, values, "0", (2, 0, 5))
+    found = explain_node(graph, parameters, values, "0", (2, 0, 5))
     assert [stage.node for stage in found.stages] == ["0", "1"]
     x, w = values["x"][0].astype("f8"), parameters["0.weight"].astype("f8")
     patch = np.pad(x, ((0, 0), (1, 0), (1, 1)))[:, 0:3, 5:8]
@@ -70,12 +70,12 @@ def test_a_convolution_and_its_activation() -> None:
     before = found.sum + found.bias
     assert found.stages[0].value == before
     assert found.value == pytest.approx(before if before > 0 else np.expm1(before), rel=1e-12)
-    assert explain(graph, parameters, values, "1", (2, 0, 5)).stages == found.stages
+    assert explain_node(graph, parameters, values, "1", (2, 0, 5)).stages == found.stages
 
 
 def test_text_shows_patch_kernel_products_and_padding() -> None:
     graph, parameters, values = network()
-    found = explain(graph, parameters, values, "0", (2, 0, 5))
+    found = explain_node(graph, parameters, values, "0", (2, 0, 5))
     text = found.text(width=100)
     assert "0[2, 0, 5]: conv2d of x, w = 0.weight, b = 0.bias" in text
     assert "y[n, o, i, j] = b[o] + Σ[c,p,q] (x[n, c, i+p-1, j+q-1] · w[o, c, p, q])" in text
@@ -88,7 +88,7 @@ def test_text_shows_patch_kernel_products_and_padding() -> None:
 
 def test_long_sums_are_abbreviated_unless_full() -> None:
     graph, parameters, values = network()
-    found = explain(graph, parameters, values, "5", (1,))
+    found = explain_node(graph, parameters, values, "5", (1,))
     assert "more terms, part of the sum" in found.text()
     full = found.text(full=True)
     assert (
@@ -99,7 +99,7 @@ def test_long_sums_are_abbreviated_unless_full() -> None:
 
 def test_moved_numbers_are_followed() -> None:
     graph, parameters, values = network()
-    found = explain(graph, parameters, values, "3", (4,))
+    found = explain_node(graph, parameters, values, "3", (4,))
     assert found.stages[-1].node == "3" and found.stages[-2].node == "half"
     assert found.stages[-3].node == "join"
     assert found.value == found.stages[-4].value
@@ -110,11 +110,11 @@ def test_a_wrong_number_is_noticed() -> None:
     graph, parameters, values = network()
     values["1"] = values["1"].copy()
     values["1"][0, 2, 0, 5] += 1e-3
-    found = explain(graph, parameters, values, "0", (2, 0, 5))
+    found = explain_node(graph, parameters, values, "0", (2, 0, 5))
     assert not found.agrees and "DOES NOT AGREE" in found.text()
     assert found.stages[1].difference == pytest.approx(1e-3, rel=1e-2)
     values["1"][0, 2, 0, 5] = np.nan
-    assert not explain(graph, parameters, values, "0", (2, 0, 5)).agrees
+    assert not explain_node(graph, parameters, values, "0", (2, 0, 5)).agrees
 
 
 def test_only_what_is_needed_need_be_given() -> None:
@@ -122,14 +122,14 @@ def test_only_what_is_needed_need_be_given() -> None:
     for node in graph.steps:
         given = {name: values[name] for name in needed_values(graph, node.name)}
         at = (0,) * len(node.shape)
-        assert explain(graph, parameters, given, node.name, at).agrees
+        assert explain_node(graph, parameters, given, node.name, at).agrees
     assert set(needed_values(graph, "0")) == {"0", "x", "1"}
     assert set(needed_values(graph, "2")) == {"1", "2"}
 
 
 def test_json() -> None:
     graph, parameters, values = network()
-    found = explain(graph, parameters, values, "0", (0, 0, 0)).to_dict()
+    found = explain_node(graph, parameters, values, "0", (0, 0, 0)).to_dict()
     data = json.loads(json.dumps(found, allow_nan=False))
     assert data["node"] == "0" and data["at"] == [0, 0, 0] and data["agrees"] is True
     total = data["stages"][0]["step"]["parts"][1]
@@ -160,10 +160,10 @@ def test_normalised_and_transposed_numbers() -> None:
     values = ReferenceInference(graph).values(x, parameters, names)
     for node in graph.steps:
         for at in ((0, 0, 0), (1, 1, 2)):
-            found = explain(graph, parameters, values, node.name, at)
+            found = explain_node(graph, parameters, values, node.name, at)
             assert found.agrees, (node.name, at, found.text())
             assert found.text() and found.to_dict()["agrees"]
-    assert "(x[n, c, i, j] − mean[c])" in explain(graph, parameters, values, "1", (0, 0, 0)).text()
+    assert "(x[n, c, i, j] − mean[c])" in explain_node(graph, parameters, values, "1", (0, 0, 0)).text()
 
 
 def test_winograd_beside_black_pixels() -> None:
@@ -176,21 +176,21 @@ def test_winograd_beside_black_pixels() -> None:
     names = ["input", *(n.name for n in graph.steps)]
     values = build_inference(graph).values(x, parameters, names)
     for column in range(4):
-        found = explain(graph, parameters, values, "0", (5, 9, column))
+        found = explain_node(graph, parameters, values, "0", (5, 9, column))
         assert found.agrees, found.text()
     values["0"] = values["0"] + np.float32(1e-3)
-    assert not explain(graph, parameters, values, "0", (5, 9, 0)).agrees
+    assert not explain_node(graph, parameters, values, "0", (5, 9, 0)).agrees
 
 
 def test_faults_are_told() -> None:
     graph, parameters, values = network()
     with pytest.raises(ModelError, match=r"no layer 'jon'. Did you mean 'join'"):
-        explain(graph, parameters, values, "jon", (0,))
+        explain_node(graph, parameters, values, "jon", (0,))
     with pytest.raises(
         OptionError, match=r"a place \(0…2, 0…5, 0…5\) in the output of '0', .*\(3, 0, 0\)"
     ):
-        explain(graph, parameters, values, "0", (3, 0, 0))
+        explain_node(graph, parameters, values, "0", (3, 0, 0))
     with pytest.raises(OptionError, match="a sample from 0 to 1; got 2"):
-        explain(graph, parameters, values, "0", (0, 0, 0), sample=2)
+        explain_node(graph, parameters, values, "0", (0, 0, 0), sample=2)
     with pytest.raises(ModelError, match="expected the values of 'x'"):
-        explain(graph, parameters, {}, "0", (0, 0, 0))
+        explain_node(graph, parameters, {}, "0", (0, 0, 0))

@@ -211,11 +211,12 @@ def _lines(history: list[Record], what: str) -> dict[str, list[float]]:
 
 def _explain_one(net: GraphModule, sample: Path, backend: str | None) -> None:
     """Print the arithmetic of the greatest output of the first layer."""
-    from striate.cli.explain import explain_one, terminal_width
+    from striate.cli.explain import terminal_width
     from striate.cli.networks import read_for
+    from striate.inspect import explain
 
     image = read_for(net, str(sample), "auto").array
-    found = explain_one(net, image, "conv1", backend=backend)
+    found = explain(net, image, "conv1", backend=backend)
     typer.echo(
         f"Every number in the network can be asked why. The greatest of conv1 for {sample}:\n"
     )

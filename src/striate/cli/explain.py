@@ -1,8 +1,9 @@
-"""`striate explain`: the exact arithmetic of one activation."""
+"""`striate explain`: the exact arithmetic of one activation, or of one gradient."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,21 +15,85 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from striate.inspect.explain import Explanation
+    from striate.inspect.explain_gradient import GradientExplanation
+    from striate.inspect.explain_trace import Trace
     from striate.nn.graph_module import GraphModule
+
+    Found = Explanation | GradientExplanation
 
 
 def explain(
     model: Model,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.", show_default=False)],
     layer: Annotated[
-        str, typer.Option(metavar="NAME", help="The layer, as `striate summary` names it.")
-    ],
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The layer, as `striate summary` names it; of a gradient what is differentiated.",
+            show_default="of a gradient the scores",
+        ),
+    ] = None,
     at: Annotated[
         str | None,
         typer.Option(
             metavar="O,I,J",
-            help="The place in its output: channel, row, column (a number for a vector).",
-            show_default="where the output is greatest",
+            help="The place in its output: channel, row, column (a number for a vector). A channel "
+            "alone: where it is greatest. Of a gradient the place in WRT.",
+            show_default="where the output, or the gradient, is greatest",
+        ),
+    ] = None,
+    gradient: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WRT",
+            help="Explain a gradient instead: to this parameter, layer or input.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="The number of the layer that is differentiated, as a class.",
+            show_default="the greatest",
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cross_entropy|mse",
+            help="Differentiate a loss of the network's output instead.",
+            show_default=False,
+        ),
+    ] = None,
+    label: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The right class, for --loss.", show_default=False),
+    ] = None,
+    back: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            help="Go back to the number that adds the most (0), the next (1), …; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Follow the N largest numbers of each layer back to the pixels.",
+            show_default=False,
+        ),
+    ] = None,
+    figure: Annotated[
+        str | None,
+        typer.Option(
+            "--figure",
+            "--out",
+            metavar="FILE",
+            help="Write a picture of it too: .png, .svg or .pdf.",
+            show_default=False,
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Leave no term out.")] = False,
@@ -38,23 +103,35 @@ def explain(
 ) -> None:
     """Show the arithmetic behind one activation: patch, kernel, products, sum, bias, activation.
 
-    The number is compared with the one that the network's machine code computed.
+    The number is compared with the one that the network's machine code computed. With --gradient
+    the terms of one gradient are shown: upstream times input, for every place.
 
     \b
     Examples:
       striate explain striate-demo striate-demo/digits/7.png --layer conv1 --at 0,14,14
-      striate explain runs/mnist photo.png --layer fc3 --json
+      striate explain striate-demo striate-demo/digits/7.png --layer fc3 --back 0 --back 0
+      striate explain striate-demo striate-demo/digits/7.png --layer fc3 --pixels 3
+      striate explain runs/mnist photo.png --gradient conv1.weight --at 0,0,2,2 --figure why.png
+      striate explain net.onnx photo.png --layer conv_1 --json
     """
     from striate.cli.networks import open_model, read_for
 
+    if layer is None and gradient is None:
+        raise typer.BadParameter("Missing option '--layer'.")
     net = open_model(model)
+    asked = (layer, None if at is None else _place(at, "--at"), gradient, target, loss, label)
+    _check(net, layer, gradient, pixels, (target, loss, label))
     picture = read_for(net, image, background)
-    found = explain_one(net, picture.array, layer, None if at is None else _place(at), backend)
+    found = _followed(_found(net, picture.array, asked, backend), back or (), pixels)
+    if figure is not None:
+        _draw(found, picture.array, figure)
     if json:
         print_json({"image": image, "conversion": picture.steps, **found.to_dict()})
         return
     typer.echo(f"{image}: {'; '.join(picture.steps)}\n")
-    typer.echo(found.text(width=terminal_width(), full=full))
+    typer.echo(found.text(terminal_width(), full))
+    if figure is not None:
+        typer.echo(f"\nwrote {figure}")
 
 
 def terminal_width() -> int:
@@ -62,52 +139,92 @@ def terminal_width() -> int:
     return max(60, shutil.get_terminal_size((100, 24)).columns)
 
 
-def explain_one(
+def _check(
     net: GraphModule,
-    image: NDArray[np.float32],
-    layer: str,
-    at: tuple[int, ...] | None = None,
-    backend: str | None = None,
-) -> Explanation:
-    """The arithmetic of one number, with the values that the network's program computed.
+    layer: str | None,
+    gradient: str | None,
+    pixels: int | None,
+    of_gradients: tuple[Any, ...],
+) -> None:
+    """Refuse options that do not go together, before anything is computed."""
+    from striate.errors import ModelError, OptionError, suggest
 
-    Args:
-        net: the network.
-        image: one image (c, h, w).
-        layer: the name of a node.
-        at: the place in its output; None takes that of the greatest value.
-        backend: what computes the values.
-    Raises:
-        ModelError: there is no such layer.
-        OptionError: the place is outside the layer's output.
-    """
+    layers = [node.name for node in net.graph.steps]
+    if layer is not None and layer not in layers:
+        raise ModelError(f"--layer: unknown layer {layer!r}. {suggest(layer, layers)}")
+    if gradient is None and any(option is not None for option in of_gradients):
+        raise OptionError(
+            "--target, --loss, --label: expected only with --gradient, which says what is "
+            "differentiated to; got none."
+        )
+    if gradient is not None and pixels is not None:
+        raise OptionError("--pixels: expected for activations only; got --gradient. Use --back.")
+
+
+def _found(
+    net: GraphModule, image: NDArray[np.float32], asked: tuple[Any, ...], backend: str | None
+) -> Found:
+    from striate.errors import OptionError
+    from striate.inspect import explain, explain_gradient
+
+    layer, at, gradient, target, loss, label = asked
+    if gradient is None:
+        return explain(net, image, layer, at, backend=backend)
+    if (loss is None) != (label is None):
+        raise OptionError(
+            f"--loss, --label: expected both or none; got --loss {loss}, --label {label}."
+        )
+    place = None if target is None else _place(target, "--target")
+    targets = None if label is None else _targets(net, loss, label)
+    return explain_gradient(
+        net,
+        image,
+        gradient,
+        at,
+        layer=layer,
+        target=place,
+        loss=loss,
+        targets=targets,
+        backend=backend,
+    )
+
+
+def _followed(found: Found, back: Sequence[int], pixels: int | None) -> Found | Trace:
+    """Some steps back, and then all the way to the pixels if asked."""
+    from striate.inspect import Explanation
+
+    for number in back:
+        found = found.back(number)
+    if pixels is None or not isinstance(found, Explanation):
+        return found
+    return found.to_pixels(pixels)
+
+
+def _targets(net: GraphModule, loss: str, label: int) -> Any:
+    """What the loss compares with: the label, or for mse a row with a 1 at it."""
     import numpy as np
 
-    from striate.errors import ModelError, suggest
-    from striate.inspect.explain import explain, needed_values
-    from striate.program import build_inference
+    from striate.cli.networks import class_count
+    from striate.errors import OptionError
 
-    graph = net.graph
-    layers = [node.name for node in graph.steps]
-    if layer not in layers:
-        raise ModelError(f"--layer: unknown layer {layer!r}. {suggest(layer, layers)}")
-    source = graph.inputs[0].name
-    names = [name for name in needed_values(graph, layer) if name != source]
-    batch = image[np.newaxis]  # (1, c, h, w)
-    parameters = net.state_dict()
-    program = build_inference(graph, backend=backend)
-    values: dict[str, Any] = dict(program.values(batch, parameters, names))
-    values[source] = batch
-    if at is None:
-        output = values[layer][0]
-        at = tuple(int(k) for k in np.unravel_index(int(output.argmax()), output.shape))
-    return explain(graph, parameters, values, layer, at)
+    count = class_count(net)
+    if not 0 <= label < count:
+        raise OptionError(f"--label: expected a class from 0 to {count - 1}; got {label}.")
+    return np.array([label]) if loss != "mse" else np.eye(count, dtype=np.float32)[[label]]
 
 
-def _place(text: str) -> tuple[int, ...]:
+def _draw(found: Any, image: NDArray[np.float32], path: str) -> None:
+    from striate import plot
+    from striate.inspect.explain_trace import Trace
+
+    drawn = plot.trace(found, image) if isinstance(found, Trace) else plot.explanation(found)
+    plot.save(drawn, path)
+
+
+def _place(text: str, option: str) -> tuple[int, ...]:
     from striate.errors import OptionError
 
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"--at: expected whole numbers, as 0,14,14; got {text!r}.") from None
+        raise OptionError(f"{option}: expected whole numbers, as 0,14,14; got {text!r}.") from None

@@ -4,7 +4,8 @@ from striate.inspect.compare import Comparison, compare
 from striate.inspect.convert import as_conv, as_linear
 from striate.inspect.cost import Cost, SparseVersusDense, cost, sparse_versus_dense
 from striate.inspect.effective import EffectiveField, effective_receptive_field
-from striate.inspect.explain import Explanation, explain, needed_values
+from striate.inspect.explain import Explanation, explain, explain_node, needed_values
+from striate.inspect.explain_gradient import GradientExplanation, explain_gradient
 from striate.inspect.matrix import matrix
 from striate.inspect.receptive import ReceptiveField, ReceptiveFields, receptive_field
 from striate.inspect.regions import Region, input_region, units_reached
@@ -15,6 +16,7 @@ __all__ = [
     "Cost",
     "EffectiveField",
     "Explanation",
+    "GradientExplanation",
     "ReceptiveField",
     "ReceptiveFields",
     "Region",
@@ -27,6 +29,8 @@ __all__ = [
     "cost",
     "effective_receptive_field",
     "explain",
+    "explain_gradient",
+    "explain_node",
     "input_region",
     "matrix",
     "needed_values",

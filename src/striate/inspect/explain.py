@@ -4,7 +4,7 @@ The arithmetic is read off the formula of the operation (`formula.terms`), with 
 the network really had as inputs; nothing about convolution or pooling is written here. A stage is
 one operation; an activation that follows a convolution is a second stage, and an operation that
 only moves numbers is followed back to where they came from. How it looks on a terminal is in
-`inspect.explain_text`.
+`inspect.explain_text`, gradients are in `inspect.explain_gradient`.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.errors import ModelError, OptionError, suggest
-from striate.formula.expression import DERIVATIVES, Const, Expr
-from striate.formula.operations import find_operation
-from striate.formula.terms import Step
-from striate.graph.graph import LEAVES, Graph, Node
+from striate.errors import ModelError, OptionError, ShapeError, suggest
+from striate.formula.terms import Place, Step, Term
+from striate.graph.graph import LEAVES, Graph
+from striate.inspect.explain_numbers import Numbers
+from striate.inspect.explain_rounding import Ordered
+from striate.inspect.probe import Probe
+
+if TYPE_CHECKING:
+    from striate.inspect.explain_trace import Contribution, Trace
+    from striate.nn.module import Module
 
 Array = NDArray[np.float64]
-_EPS = 2.0**-23  # twice the rounding error of one float32 operation
-_TINY = 2.0**-126  # results below this may be flushed to 0
-_WINOGRAD = 1e-5  # of the largest number; measured 4e-6
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Stage:
         value: the number in float64.
         native: the number that the program computed, if it was given.
         allowed: how far float32 rounding may take the program's number from `value`.
+        ordered: the number in float32, with its sum added up in the formula's order.
     """
 
     node: str
@@ -56,6 +59,7 @@ class Stage:
     value: float
     native: float | None
     allowed: float
+    ordered: Ordered
 
     @property
     def difference(self) -> float | None:
@@ -65,11 +69,7 @@ class Stage:
     @property
     def agrees(self) -> bool:
         """Whether the program's number is the exact one but for float32 rounding."""
-        if self.native is None:
-            return True
-        if self.native == self.value or (math.isnan(self.native) and math.isnan(self.value)):
-            return True
-        return abs(self.native - self.value) <= self.allowed
+        return agrees(self.native, self.value, self.allowed)
 
     def grid(self, tensor: str | None = None) -> Array | None:
         """What the terms of the stage's sum or maximum read of a tensor, on the axes summed over.
@@ -82,14 +82,10 @@ class Stage:
         step = self.step.find("sum") or self.step.find("max")
         if step is None or not step.terms:
             return None
-        values = []
-        for term in step.terms:
-            read = [p.value for p in term.places if p.tensor == tensor]
-            if tensor is not None and not read:
-                return None
-            values.append(term.value if tensor is None else read[0])
-        shape = [k + 1 for k in step.terms[-1].at.values()]
-        return np.array(values).reshape(shape)
+        if tensor is None:
+            return step.terms.values.reshape(step.terms.shape)
+        found = [read for read in step.terms.reads if read.tensor == tensor]
+        return found[0].values.reshape(step.terms.shape) if found else None
 
 
 @dataclass(frozen=True)
@@ -107,6 +103,7 @@ class Explanation:
     at: tuple[int, ...]
     sample: int
     stages: tuple[Stage, ...] = field(repr=False)
+    numbers: Numbers = field(repr=False, compare=False)
 
     @property
     def value(self) -> float:
@@ -151,6 +148,78 @@ class Explanation:
         reads = (p.value for p in parts if p.kind == "read" and p.places[0].tensor == "b")
         return next(reads, None)
 
+    # ---- further back -------------------------------------------------------------------------
+
+    def contributions(self) -> list[Contribution]:
+        """What the first stage's number owes to each number of the network that it reads.
+
+        An amount is the number times the slope: of a sum of products the term itself. The largest
+        amounts come first; parameters are none of them (their part is what is left).
+        """
+        from striate.inspect.explain_trace import contributions
+
+        first = self.stages[0]
+        return contributions(self.numbers, first.node, first.at)
+
+    def back(self, which: int | Term | Place = 0) -> Explanation:
+        """The explanation of a number that this one reads.
+
+        Args:
+            which: 0 for the one that adds the most, 1 for the next; or a term of a sum, or a place
+                that was read.
+        Raises:
+            OptionError: there is no such number, or it is one of the image or a parameter.
+        """
+        if isinstance(which, int):
+            found = self.contributions()
+            if not 0 <= which < len(found):
+                raise OptionError(
+                    f"explain: expected a number that was read, from 0 to {len(found) - 1}; got "
+                    f"{which}."
+                )
+            return self.behind(found[which].node, found[which].at)
+        tensors = self.stages[0].tensors
+        places = which.places if isinstance(which, Term) else (which,)
+        for place in places:
+            name = tensors.get(place.tensor, "")
+            if place.inside and name and self.numbers.graph.nodes[name].op not in LEAVES:
+                return self.behind(name, self.numbers.own(name, place.index))
+        raise OptionError(
+            f"explain: expected a term that reads a computed number; got "
+            f"{', '.join(f'{p.tensor}{list(p.index)}' for p in places) or 'no place'}, which is "
+            "of the image or a parameter, or padding."
+        )
+
+    def behind(self, node: str, at: Sequence[int]) -> Explanation:
+        """The explanation of another number of the same run of the network.
+
+        Args:
+            node: name of a node.
+            at: the number's place, without the sample.
+        """
+        if node in self.numbers.graph.nodes and self.numbers.graph.nodes[node].op in LEAVES:
+            raise OptionError(
+                f"explain: expected a computed number; got one of {node!r}, which is "
+                f"{'the image' if self.numbers.graph.nodes[node].op == 'input' else 'a parameter'}:"
+                " nothing is behind it."
+            )
+        self.numbers.require_all(self.node)
+        return explained(self.numbers, node, at)
+
+    def to_pixels(self, most: int = 3, depth: int | None = None) -> Trace:
+        """The largest contributions followed layer by layer to the image.
+
+        Args:
+            most: how many numbers of each layer are followed.
+            depth: how many layers; by default all, to the pixels.
+        """
+        from striate.inspect.explain_trace import trace
+
+        self.numbers.require_all(self.node)
+        return trace(self.numbers, self.stages[-1].node, self.stages[-1].at, most, depth)
+
+    # ---- as text and data ---------------------------------------------------------------------
+
     def text(self, width: int = 80, full: bool = False) -> str:
         """The arithmetic for a terminal `width` characters wide; `full` leaves no term out."""
         from striate.inspect.explain_text import explanation_text
@@ -159,18 +228,60 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON data; numbers that JSON lacks are "inf", "-inf" or "nan"."""
-        return {
-            "node": self.node,
-            "at": list(self.at),
-            "sample": self.sample,
-            "value": _json(self.value),
-            "native": _json(self.native),
-            "agrees": self.agrees,
-            "stages": [_stage_dict(stage) for stage in self.stages],
-        }
+        from striate.inspect.explain_json import explanation_dict
+
+        return explanation_dict(self)
+
+
+def agrees(native: float | None, value: float, allowed: float) -> bool:
+    """Whether a program's number is the exact one but for rounding."""
+    if native is None or native == value or (math.isnan(native) and math.isnan(value)):
+        return True
+    return abs(native - value) <= allowed
 
 
 def explain(
+    net: Module,
+    image: ArrayLike,
+    layer: str,
+    index: int | Sequence[int] | None = None,
+    *,
+    sample: int = 0,
+    backend: str | None = None,
+) -> Explanation:
+    """The exact arithmetic of one number of a network, with the numbers that its program computed.
+
+    An activation that alone reads the layer is shown with it; of an activation, what it is applied
+    to is shown first.
+
+    Args:
+        net: a network, in any mode: it is looked at as in evaluation.
+        image: one image (c, h, w), or a batch (n, c, h, w).
+        layer: the name of a node, as `summary` lists them.
+        index: the number's place in the layer's output, (o, i, j); a channel alone means the place
+            in it where the output is greatest, None that in all the output.
+        sample: which image of a batch.
+        backend: "native" or "reference"; by default that in force.
+    Raises:
+        ModelError: there is no such layer; the error lists those there are.
+        OptionError: the index is outside the layer's output; the error shows its shape.
+
+    >>> from striate import nn
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    >>> found = explain(net, np.ones((1, 5, 5)), "0", (1, 0, 2))
+    >>> found.products.shape, found.agrees
+    ((1, 3, 3), True)
+    """
+    probe, x = opened(net, image, "explain", backend)
+    probe.layer(layer)
+    numbers = Numbers(
+        probe.graph, probe.parameters, {probe.input: x}, sample, lambda n: probe.values(x, n)
+    )
+    numbers.require(needed_values(probe.graph, layer))
+    return explained(numbers, layer, greatest(probe, layer, index, numbers.array(layer), sample))
+
+
+def explain_node(
     graph: Graph,
     parameters: Mapping[str, ArrayLike],
     values: Mapping[str, ArrayLike],
@@ -179,10 +290,7 @@ def explain(
     *,
     sample: int = 0,
 ) -> Explanation:
-    """The exact arithmetic of one number, from the formula of its layer.
-
-    An activation that alone reads the node is shown with it. If the node is an activation, what it
-    is applied to is shown first.
+    """The exact arithmetic of one number of a graph, from values that are given.
 
     Args:
         graph: the forward network.
@@ -196,29 +304,40 @@ def explain(
         ModelError: there is no such node.
         OptionError: the place is outside the node's output.
 
+    >>> from striate.graph.graph import Node
     >>> graph = Graph([Node("x", "input", shape=(2,)),
     ...                Node("w", "parameter", shape=(1, 2), batched=False)])
     >>> _ = graph.apply("y", "linear", ("x", "w"))
-    >>> found = explain(graph, {"w": [[2.0, 3.0]]}, {"x": [[5.0, 7.0]]}, "y", (0,))
+    >>> found = explain_node(graph, {"w": [[2.0, 3.0]]}, {"x": [[5.0, 7.0]]}, "y", (0,))
     >>> found.products, found.value
     (array([10., 21.]), 31.0)
     """
+    return explained(Numbers(graph, parameters, values, sample), node, at)
+
+
+def explained(numbers: Numbers, node: str, at: Sequence[int]) -> Explanation:
+    from striate.inspect.explain_walk import Walk, activation_after
+
+    graph = numbers.graph
     place = _require_place(graph, node, at)
-    walk = _Walk(graph, parameters, values, sample)
+    walk = Walk(numbers)
     stages = walk.stages(graph.nodes[node], place)
-    follower = _activation_after(graph, node)
+    follower = activation_after(graph, node)
     if follower is not None and graph.nodes[node].operation != "map":
+        numbers.require([follower.name])
         stages = [*stages, walk.stage(follower, place, stages[-1])]
-    return Explanation(node, place, sample, tuple(stages))
+    return Explanation(node, place, numbers.sample, tuple(stages), numbers)
 
 
 def needed_values(graph: Graph, node: str) -> list[str]:
-    """The nodes whose values `explain` wants: what is read, then what is compared.
+    """The nodes whose values `explain_node` wants: what is read, then what is compared.
 
     Args:
         graph: the forward network.
         node: the node to be explained.
     """
+    from striate.inspect.explain_walk import activation_after, leads_back
+
     if node not in graph.nodes:
         raise ModelError(f"explain: there is no node {node!r}. {suggest(node, graph.nodes)}")
     names: dict[str, None] = {}
@@ -229,16 +348,59 @@ def needed_values(graph: Graph, node: str) -> list[str]:
         if at.op in LEAVES:
             return
         for parent in at.inputs:
-            if _moves(at) or _passes_on(graph, at):
+            if graph.nodes[parent].op == "parameter":
+                continue
+            if leads_back(graph, at):
                 visit(parent)
-            elif graph.nodes[parent].op != "parameter":
+            else:
                 names[parent] = None
 
     visit(node)
-    follower = _activation_after(graph, node)
+    follower = activation_after(graph, node)
     if follower is not None:
         names[follower.name] = None
     return list(names)
+
+
+def opened(
+    net: Module, image: ArrayLike, where: str, backend: str | None
+) -> tuple[Probe, NDArray[np.float32]]:
+    """A network laid open for one image or for a batch, and the batch.
+
+    Three axes are an image (c, h, w), any other number a batch, where the network takes it so.
+    """
+    shape = np.shape(image)
+    known: Any = getattr(net, "input_shape", None)
+    if known is not None:
+        probe = Probe(net, known, where, backend)
+        return probe, probe.batch(image)
+    forms = [shape[1:], shape] if len(shape) != 3 else [shape, shape[1:]]
+    failure: ShapeError | None = None
+    for form in forms:
+        try:
+            probe = Probe(net, form, where, backend)
+            return probe, probe.batch(image)
+        except ShapeError as error:
+            failure = failure or error
+    raise failure or ShapeError(f"{where}: expected an image; got shape {shape}.")
+
+
+def greatest(
+    probe: Probe,
+    layer: str,
+    index: int | Sequence[int] | None,
+    values: NDArray[Any],
+    sample: int,
+) -> tuple[int, ...]:
+    """A place in a layer's output: what of it is left open is where the output is greatest."""
+    shape = probe.shape(layer)
+    head = () if index is None else (index,) if isinstance(index, int) else tuple(index)
+    if len(head) > 1 or len(head) == len(shape):
+        return probe.place(layer, head)
+    probe.place(layer, (*head, *(0,) * (len(shape) - len(head))))
+    own = values[sample] if probe.graph.nodes[layer].batched else values
+    part = own[head]
+    return (*head, *(int(k) for k in np.unravel_index(int(np.argmax(part)), part.shape)))
 
 
 def _require_place(graph: Graph, node: str, at: Sequence[int]) -> tuple[int, ...]:
@@ -254,215 +416,3 @@ def _require_place(graph: Graph, node: str, at: Sequence[int]) -> tuple[int, ...
             f"got {place}."
         )
     return place
-
-
-def _moves(node: Node) -> bool:
-    return node.op not in LEAVES and not find_operation(node.op).has_formula
-
-
-def _passes_on(graph: Graph, node: Node) -> bool:
-    """Whether the node is a scalar function of a single computed node."""
-    single = node.op == "map" and len(node.inputs) == 1
-    return single and graph.nodes[node.inputs[0]].op not in LEAVES
-
-
-def _activation_after(graph: Graph, name: str) -> Node | None:
-    """The scalar function that alone reads a node."""
-    readers = graph.consumers(name)
-    if len(readers) == 1 and readers[0].op == "map" and len(readers[0].inputs) == 1:
-        return None if name in graph.outputs else readers[0]
-    return None
-
-
-class _Walk:
-    """Follows one number through a graph."""
-
-    def __init__(
-        self,
-        graph: Graph,
-        parameters: Mapping[str, ArrayLike],
-        values: Mapping[str, ArrayLike],
-        sample: int,
-    ) -> None:
-        self.graph = graph
-        self.parameters = parameters
-        self.values = values
-        self.sample = sample
-
-    def stages(self, node: Node, at: tuple[int, ...]) -> list[Stage]:
-        """The stages behind a number, the earliest first."""
-        if _moves(node):
-            return self._moved(node, at)
-        if _passes_on(self.graph, node):
-            before = self.stages(self.graph.nodes[node.inputs[0]], at)
-            return [*before, self.stage(node, at, before[-1])]
-        return [self.stage(node, at)]
-
-    def stage(self, node: Node, at: tuple[int, ...], before: Stage | None = None) -> Stage:
-        """A computed number; a scalar function is applied to that of the stage before."""
-        operation = find_operation(node.op)
-        if before is None:
-            arrays = [self._array(self.graph.nodes[name]) for name in node.inputs]
-        else:
-            arrays = [np.broadcast_to(np.float64(before.value), (1, *node.shape))]
-        formula, tensors = operation.bind(node.attributes, arrays)
-        step = formula.explain((0, *at), **tensors)
-        names = operation.argument_names(node.attributes, len(node.inputs))
-        return Stage(
-            node.name,
-            node.op,
-            at,
-            str(formula),
-            formula.latex(),
-            dict(zip(names, node.inputs, strict=True)),
-            step,
-            step.value,
-            self._native(node.name, at),
-            rounding(step, 0.0 if before is None else before.allowed) + self._spread(node) + _TINY,
-        )
-
-    def _spread(self, node: Node) -> float:
-        """What Winograd may add: it rounds sums of a whole tile, so an error does not shrink
-        where the terms of one number happen to be small.
-        """
-        if node.op != "conv2d" or node.name not in self.values:
-            return 0.0
-        kernel, a = self.graph.nodes[node.inputs[1]].shape[2:], node.attributes
-        steps = {*a["stride"], *a["dilation"], a["groups"]}
-        if kernel != (3, 3) or steps != {1}:
-            return 0.0
-        found = np.abs(self._array(node))
-        return _WINOGRAD * float(found[np.isfinite(found)].max(initial=0.0))
-
-    def _moved(self, node: Node, at: tuple[int, ...]) -> list[Stage]:
-        shapes = [self.graph.nodes[name].shape for name in node.inputs]
-        number, place = find_operation(node.op).source(node.attributes, shapes, at)
-        parent = self.graph.nodes[node.inputs[number]]
-        before = [] if parent.op in LEAVES else self.stages(parent, place)
-        value = before[-1].value if before else self._number(self._array(parent), place)
-        allowed = before[-1].allowed if before else _TINY
-        origin = f"{parent.name}[{', '.join(map(str, place))}]"
-        step = Step("read", origin, value)
-        native = self._native(node.name, at)
-        tensors = {"x": parent.name}
-        own = Stage(
-            node.name, node.op, at, f"y = {origin}", "", tensors, step, value, native, allowed
-        )
-        return [*before, own]
-
-    def _array(self, node: Node) -> Array:
-        if node.op == "parameter":
-            return np.asarray(self._find(self.parameters, node.name), np.float64)
-        array = np.asarray(self._find(self.values, node.name))
-        if not 0 <= self.sample < len(array):
-            raise OptionError(
-                f"explain: expected a sample from 0 to {len(array) - 1}; got {self.sample}."
-            )
-        return np.asarray(array[self.sample : self.sample + 1], np.float64)
-
-    def _find(self, arrays: Mapping[str, ArrayLike], name: str) -> ArrayLike:
-        if name not in arrays:
-            raise ModelError(f"explain: expected the values of {name!r}; got {sorted(arrays)}.")
-        return arrays[name]
-
-    def _native(self, name: str, at: tuple[int, ...]) -> float | None:
-        if name not in self.values:
-            return None
-        return self._number(np.asarray(self.values[name])[self.sample : self.sample + 1], at)
-
-    @staticmethod
-    def _number(array: NDArray[Any], at: tuple[int, ...]) -> float:
-        """The number at a place of the only sample."""
-        place = (0, *at)
-        return float(array[place])
-
-
-def rounding(step: Step, read: float = 0.0) -> float:
-    """How far float32 arithmetic, in any order of summation, may be from `step.value`.
-
-    A sum of m terms: `(√m + 4)·ε·Σ|term|`, since roundings go either way.
-    A function: `Σ |∂f/∂part|·(error of the part) + 4ε·|value|`. A read: `read`.
-    """
-    if step.kind == "read":
-        return read
-    if step.kind == "sum":
-        return (math.sqrt(len(step.terms)) + 4) * _EPS * math.fsum(abs(t.value) for t in step.terms)
-    if step.kind not in DERIVATIVES:
-        plain = step.kind == "max" and all(len(t.places) == 1 for t in step.terms)
-        return 0.0 if plain else 4 * _EPS * abs(step.value)
-    errors = [rounding(part, read) for part in step.parts]
-    if step.kind in ("maximum", "minimum"):
-        return max(errors)
-    if step.kind == "where":
-        return _rounding_of_choice(step, errors, read)
-    with np.errstate(all="ignore"):
-        arguments: tuple[Expr, ...] = tuple(Const(part.value) for part in step.parts)
-        partials = DERIVATIVES[step.kind](arguments, Const(step.value))
-        carried = sum(
-            abs(_constant(partial)) * error
-            for partial, error in zip(partials, errors, strict=True)
-            if error
-        )
-    return carried + 4 * _EPS * abs(step.value)
-
-
-def _rounding_of_choice(step: Step, errors: list[float], read: float) -> float:
-    """The error of the branch taken; of either, where rounding may have turned the comparison."""
-    condition, yes, no = step.parts
-    sides = [part.value for part in condition.parts]
-    margin = sum(rounding(part, read) for part in condition.parts)
-    if len(sides) == 2 and abs(sides[0] - sides[1]) > margin:
-        return errors[1] if condition.value else errors[2]
-    return max(errors[1:]) + abs(yes.value - no.value)
-
-
-def _constant(e: Expr) -> float:
-    return e.value if isinstance(e, Const) else math.inf
-
-
-def _stage_dict(stage: Stage) -> dict[str, Any]:
-    return {
-        "node": stage.node,
-        "op": stage.op,
-        "at": list(stage.at),
-        "formula": stage.formula,
-        "latex": stage.latex,
-        "tensors": dict(stage.tensors),
-        "value": _json(stage.value),
-        "native": _json(stage.native),
-        "difference": _json(stage.difference),
-        "allowed": _json(stage.allowed),
-        "agrees": stage.agrees,
-        "step": _step_dict(stage.step),
-    }
-
-
-def _step_dict(step: Step) -> dict[str, Any]:
-    found: dict[str, Any] = {"kind": step.kind, "text": step.text, "value": _json(step.value)}
-    if step.parts:
-        found["parts"] = [_step_dict(part) for part in step.parts]
-    if step.places:
-        found["places"] = [_place_dict(place) for place in step.places]
-    if step.terms:
-        found["terms"] = [
-            {
-                "at": dict(term.at),
-                "places": [_place_dict(place) for place in term.places],
-                "value": _json(term.value),
-            }
-            for term in step.terms
-        ]
-    return found
-
-
-def _place_dict(place: Any) -> dict[str, Any]:
-    return {
-        "tensor": place.tensor,
-        "index": list(place.index),
-        "value": _json(place.value),
-        "padding": not place.inside,
-    }
-
-
-def _json(value: float | None) -> float | str | None:
-    return value if value is None or math.isfinite(value) else str(value)

@@ -255,25 +255,33 @@ def _given(value: Any) -> str:
     return "None" if value is None else "given"
 
 
-def loss_gradient(loss: Any, y: Array, targets: Any) -> Array:
-    """The gradient of a batch's loss to the predictions y (n, …), computed in float64."""
-    shape, given = y.shape[1:], np.asarray(targets)
+def resolved_loss(
+    loss: Any, shape: tuple[int, ...], targets: Any, where: str = "gradient"
+) -> tuple[TrainingLoss, Array]:
+    """A loss for predictions of a shape (without the batch) as data, and its targets, checked."""
+    given = np.asarray(targets)
     if isinstance(loss, (str, TrainingLoss)):
         spec = as_loss(loss)
     elif hasattr(loss, "for_training"):
         spec = loss.for_training(shape, given)
     else:
         raise OptionError(
-            f"gradient: loss expected a name or a loss of striate.nn; got {type(loss).__name__}."
+            f"{where}: loss expected a name or a loss of striate.nn; got {type(loss).__name__}."
         )
     labels = spec.operation.labels
     if labels and given.dtype.kind not in "iu":
-        raise OptionError(f"gradient: {spec.op} expected labels, whole numbers; got {given.dtype}.")
+        raise OptionError(f"{where}: {spec.op} expected labels, whole numbers; got {given.dtype}.")
     wanted = given.astype(np.int64 if labels else np.float64)
     spec.check(shape, wanted)
+    return spec, wanted
+
+
+def loss_gradient(loss: Any, y: Array, targets: Any) -> Array:
+    """The gradient of a batch's loss to the predictions y (n, …), computed in float64."""
+    spec, wanted = resolved_loss(loss, y.shape[1:], targets)
     if not len(y):
         return np.zeros(y.shape, np.float32)
-    scale = spec.scales(shape, wanted, np.arange(len(y)), len(y))[0]
+    scale = spec.scales(y.shape[1:], wanted, np.arange(len(y)), len(y))[0]
     up = np.full(len(y), scale, np.float64)
     found = spec.operation.gradient(spec.attributes, up, [y, wanted], [0])[0]
     if found is None:
