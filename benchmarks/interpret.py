@@ -1,4 +1,4 @@
-"""`python -m benchmarks.interpret`: maps of what a network looks at, beside plain passes and Captum.
+"""`python -m benchmarks.interpret`: maps of what a network sees, beside plain passes and Captum.
 
 ResNet-18 with random weights on one image of 224×224. A map from gradients is compared with one
 forward and one backward pass of the same network, occlusion with the images a second that
@@ -19,6 +19,7 @@ import numpy as np
 
 import striate as st
 from striate import interpret
+from striate.graph.statistics import buffers
 from striate.interpret.target import look_at
 
 SIDE, WINDOW, STRIDE, BATCH = 224, 56, 14, 32
@@ -31,8 +32,8 @@ def ours(net: Any, x: Any) -> Runs:
     probe, batch = look_at("benchmark", net, x)
     up = np.zeros((1, 1000), np.float32)
     up[0, 7] = 1
-    weights = [node.name for node in probe.graph.parameters if node.name.endswith("weight")]
-    weights = [name for name in weights if "bn" not in name and "downsample.1" not in name]
+    running = buffers(probe.graph)
+    weights = [node.name for node in probe.graph.parameters if node.name not in running]
     return {
         "forward": lambda: net(x),
         "forward and back to the image": lambda: probe.gradient(batch, probe.output, up),
