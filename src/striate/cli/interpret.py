@@ -227,6 +227,16 @@ def described(one: dict[str, Any]) -> str:
     return f"{one['layer']}[{', '.join(map(str, one['at']))}] = {one['score']:.4g}"
 
 
+def require_writable(out: str, npy: str | None = None) -> None:
+    """Refuse endings that no file can be written with, before anything is computed."""
+    from striate.errors import OptionError
+    from striate.plot.page import format_of
+
+    format_of(out)
+    if npy is not None and not npy.endswith(".npy"):
+        raise OptionError(f"--npy: expected a name that ends in .npy; got {npy!r}.")
+
+
 def write_figure(figure: Figure, path: str, quiet: bool = False) -> None:
     """Write a figure, and say so unless `quiet`."""
     from striate.plot import save

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from striate.cli.interpret import app, write_figure
+from striate.cli.interpret import app, require_writable, write_figure
 from striate.cli.options import Json, Model, print_json
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def gabor(
     from striate.interpret import fit_gabor
     from striate.plot import gabor_fit
 
+    require_writable(out)
     if channels not in _CHANNELS:
         raise OptionError(f"--channels: unknown {channels!r}. {suggest(channels, _CHANNELS)}")
     name, kernels = _kernels(open_model(model), layer)

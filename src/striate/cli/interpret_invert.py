@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from striate.cli.interpret import Images, Normalize, Npy, app, open_subject, write_figure, write_npy
+from striate.cli.interpret import (
+    Images,
+    Normalize,
+    Npy,
+    app,
+    open_subject,
+    require_writable,
+    write_figure,
+    write_npy,
+)
 from striate.cli.interpret_maximize import Ground, Seed, as_pictures, ground_of, image_limits
 from striate.cli.options import Backend, Background, Json, Model, Threads, print_json, use_threads
 
@@ -66,6 +75,7 @@ def invert(
     from striate.plot import inverted
 
     use_threads(threads)
+    require_writable(out, npy)
     subject = open_subject(model, images, background, normalize)
     low, high = image_limits(subject.net, normalize)
     centre = low + ground_of(subject.net, ground) * (high - low)

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from striate.cli.interpret import Normalize, Npy, app, scaled, write_figure, write_npy
+from striate.cli.interpret import (
+    Normalize,
+    Npy,
+    app,
+    require_writable,
+    scaled,
+    write_figure,
+    write_npy,
+)
 from striate.cli.options import Backend, Json, Model, Threads, print_json, use_threads
 
 if TYPE_CHECKING:
@@ -107,6 +115,7 @@ def maximize(
     from striate.plot import maximized
 
     use_threads(threads)
+    require_writable(out, npy)
     net = open_model(model)
     low, high = image_limits(net, normalize)
     layer, chosen, names = _units(net, units or [], layer)

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from striate.cli.interpret import Normalize, Npy, app, scaled, write_figure, write_npy
+from striate.cli.interpret import (
+    Normalize,
+    Npy,
+    app,
+    require_writable,
+    scaled,
+    write_figure,
+    write_npy,
+)
 from striate.cli.options import Backend, Data, Json, Model, Threads, print_json, use_threads
 
 _MOST_UNITS = 16  # that are taken where none are named
@@ -69,6 +77,7 @@ def top_patches(
     from striate.interpret import top_patches as search
 
     use_threads(threads)
+    require_writable(out, npy)
     if part not in ("train", "test"):
         raise OptionError(f"--part: unknown {part!r}. {suggest(part, ('train', 'test'))}")
     net = open_model(model)

@@ -239,6 +239,18 @@ def spread(images: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray((images - low) / ((high - low) or 1.0))
 
 
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format that a file's ending names: pdf, png or svg.
+
+    Raises:
+        OptionError: it names none of them.
+    """
+    kind = Path(path).suffix.lstrip(".").lower()
+    if kind not in _FORMATS:
+        raise OptionError(f"plot.save: unknown format {kind!r}. {suggest(kind, _FORMATS)}")
+    return kind
+
+
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> Path:
     """Write a figure as PNG, PDF or SVG; the file is whole or absent.
 
@@ -252,10 +264,7 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> Path:
         OptionError: the ending names no format.
         FileError: the file cannot be written.
     """
-    target = Path(path)
-    kind = target.suffix.lstrip(".").lower()
-    if kind not in _FORMATS:
-        raise OptionError(f"plot.save: unknown format {kind!r}. {suggest(kind, _FORMATS)}")
+    target, kind = Path(path), format_of(path)
     metadata: dict[str, Any] = {
         "png": {"Software": None},
         "pdf": {"CreationDate": None, "Producer": None},
