@@ -11,7 +11,6 @@ from striate.cli.summary import shape_option
 
 if TYPE_CHECKING:
     from striate.measure.bench import Bench
-    from striate.nn.module import Module
 
 
 def bench(
@@ -57,43 +56,19 @@ def bench(
       striate bench net.py:Net --input 3,32,32 --batch 64 --training
       striate bench striate-demo
     """
+    from striate.cli.networks import network_of
     from striate.measure.bench import measure
     from striate.optim.sgd import SGD
 
     use_threads(threads)
     shape = None if input_shape is None else shape_option(input_shape)
-    net, shape = _network(model, shape)
+    net, shape = network_of(model, shape)
     rule = SGD(0.01, momentum=0.9).rule() if training else None
     found = measure(net, shape, batch, rule, peers, seconds)
     if json:
         print_json(found.to_dict())
     else:
         _show(model, found)
-
-
-def _network(model: str, shape: tuple[int, ...] | None) -> tuple[Module, tuple[int, ...]]:
-    """The network, and the shape of the images that it is to be timed on."""
-    from striate import models
-    from striate.cli.networks import is_new_network, new_network, open_model
-    from striate.errors import StriateError
-
-    if model in models.MODELS:
-        shape = shape or models.usual_input(model)
-        return models.build(model, in_channels=shape[0]), shape
-    if not is_new_network(model):
-        opened = open_model(model, what="resnet18, file.py:Class or ")
-        return opened, shape or opened.input_shape
-    if shape is not None:
-        return new_network(model, channels=shape[0], size=shape[1:]), shape
-    net = new_network(model)
-    failure: StriateError | None = None
-    for one in ((3, 224, 224), (3, 32, 32), (1, 28, 28)):
-        try:
-            net.to_graph(one)
-            return net, one
-        except StriateError as error:
-            failure = failure or error
-    raise failure if failure is not None else StriateError(model)
 
 
 # ---- text ------------------------------------------------------------------------------------

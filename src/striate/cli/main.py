@@ -22,6 +22,7 @@ from striate.cli import (
     explain,
     interpret,
     interpret_check,
+    interpret_equivariance,
     interpret_gabor,
     interpret_invert,
     interpret_maps,
@@ -29,6 +30,11 @@ from striate.cli import (
     interpret_patches,
     predict,
     show,
+    show_filters,
+    show_maps,
+    show_matrix,
+    show_roofline,
+    show_slide,
     summary,
     train,
     tune,
@@ -44,6 +50,12 @@ _IN_GROUPS = (
     interpret_invert,
     interpret_patches,
     interpret_gabor,
+    interpret_equivariance,
+    show_filters,
+    show_maps,
+    show_slide,
+    show_matrix,
+    show_roofline,
 )
 _DEBUG = "--debug"
 _EPILOG = """\

@@ -269,6 +269,35 @@ def graph_of(
     raise failure or ModelError(f"{model}: expected a network; got none.")
 
 
+def network_of(model: str, shape: tuple[int, ...] | None = None) -> tuple[Module, tuple[int, ...]]:
+    """A network that the command line names, and the shape of one image for it.
+
+    Args:
+        model: as `new_network` or `open_model` take it.
+        shape: of one image; by default the model's own or usual one, of a Python file's network
+            the first of some that it takes.
+    """
+    from striate import models
+
+    if model in models.MODELS:
+        shape = shape or models.usual_input(model)
+        return models.build(model, in_channels=shape[0]), shape
+    if not is_new_network(model):
+        opened = open_model(model, what="resnet18, file.py:Class or ")
+        return opened, shape or opened.input_shape
+    if shape is not None:
+        return new_network(model, channels=shape[0], size=shape[1:]), shape
+    net = new_network(model)
+    failure: StriateError | None = None
+    for one in ((3, 224, 224), (3, 32, 32), (1, 28, 28)):
+        try:
+            net.to_graph(one)
+            return net, one
+        except StriateError as error:
+            failure = failure or error
+    raise failure if failure is not None else ModelError(f"{model}: expected a network; got none.")
+
+
 def class_count(net: GraphModule) -> int:
     """The classes that a classifier tells apart."""
     graph = net.graph

@@ -1,6 +1,11 @@
-"""`striate show`: pictures of a network and of what happens in it."""
+"""`striate show`: pictures of a network and of what happens in it.
+
+Here is what its commands share; each is in a module of its own, `show_filters` and its like.
+"""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
@@ -10,6 +15,34 @@ app = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
 )
+
+Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model file (.safetensors, .onnx), a training's folder, a network's name "
+        "(resnet18) or file.py:Class.",
+        show_default=False,
+    ),
+]
+Shape = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        metavar="C,H,W",
+        help="The shape of one image.",
+        show_default="the model's own or usual one",
+    ),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME",
+        help="A layer, as `striate summary` names it; may be given several times.",
+        show_default=False,
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
