@@ -219,7 +219,10 @@ def test_the_api_pages_name_modules_that_exist() -> None:
                 assert hasattr(sys.modules[module], name.rpartition(".")[2]), name
 
 
-HOMES = ("", ".nn", ".nn.functional", ".nn.init", ".nn.scalar", ".filters", ".inspect", ".plot")
+HOMES = (
+    *("", ".nn", ".nn.functional", ".nn.init", ".nn.scalar"),
+    *(".filters", ".inspect", ".interpret", ".plot"),
+)
 
 
 @pytest.mark.parametrize("name", HOMES)

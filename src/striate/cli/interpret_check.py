@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from striate.interpret.faithfulness import DeletionInsertion
     from striate.interpret.sanity import Randomization
 
-_SHOWN = 4  # layers whose maps are drawn
+_SHOWN = 5  # layers whose maps are drawn
 _STEPS = (8, 32, 128)
 
 
@@ -157,8 +157,11 @@ def _figure(row: Map, subject: Subject, changed: Randomization) -> Any:
 
     count = len(changed.layers)
     shown = np.unique(np.linspace(0, count - 1, min(count, _SHOWN)).round().astype(int))
-    maps = {"as learned": changed.maps[0]}
-    maps |= {f"… {changed.layers[k]}": changed.maps[k + 1] for k in shown}
+    space = tuple(range(2, changed.maps.ndim))
+    greatest = np.abs(changed.maps).max(axis=space, keepdims=True)
+    scaled = changed.maps / np.where(greatest > 0, greatest, 1)
+    maps = {"as learned": scaled[0]}
+    maps |= {f"… {changed.layers[k]}": scaled[k + 1] for k in shown}
     told = "from the last layer back to …" if changed.mode == "cascading" else "in one layer, …"
     return attribution(
         subject.shown,
@@ -166,7 +169,7 @@ def _figure(row: Map, subject: Subject, changed: Randomization) -> Any:
         channels=row.channels,
         overlay=False,
         title=f"{row.label} with random weights",
-        under=f"The map as learned, and with weights randomised {told}",
+        under=f"As learned, and with weights drawn anew {told}; each map divided by its greatest",
     )
 
 
