@@ -104,7 +104,7 @@ def maximize(
         fourier: write images by frequencies, else by pixels.
         decay: with `fourier`: waves are scaled by 1/f^decay; 0 treats all alike.
         colours: a matrix (c, c) of the colours of natural images, as `colour_root` gives it.
-        jitter: most pixels of the random shift before each step; by default a sixteenth of the
+        jitter: most pixels of the random shift before each step; by default an eighth of the
             image.
         blur: standard deviation in pixels of a blur after every fourth step.
         l2: weight of the mean square distance from the centre.
@@ -139,7 +139,7 @@ def maximize(
         beta=tv_beta,
         norm=l2,
         blur=blur,
-        jitter=max(1, min(size[1:]) // 16) if jitter is None and len(size) == 3 else jitter or 0,
+        jitter=max(1, min(size[1:]) // 8) if jitter is None and len(size) == 3 else jitter or 0,
         radius=radius,
     )
     penalties.check(_WHERE)
