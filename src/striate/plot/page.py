@@ -24,7 +24,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from striate.errors import DataError, OptionError, suggest
@@ -195,13 +195,8 @@ class Page:
 @functools.lru_cache(maxsize=1024)
 def text_width(text: str, size: float = 8.5, weight: str = "normal") -> float:
     """The width of a line of text in inches."""
-    if not text.strip():
-        return 0.0
-    font = FontProperties(family=["DejaVu Sans"], weight=weight)
-    return (
-        float(TextPath((0, 0), text.replace("$", r"\$"), size=size, prop=font).get_extents().width)
-        / 72
-    )
+    font = FontProperties(family=["DejaVu Sans"], weight=weight, size=size)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
 def plain(text: str) -> str:
