@@ -16,7 +16,7 @@ from striate.errors import OptionError
 from striate.formula.activation import ACTIVATIONS, map_expression
 from striate.formula.channel_map import channel_function_name
 from striate.formula.conv import Convolution
-from striate.formula.expression import to_json
+from striate.formula.expression import from_json, to_json
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.graph.statistics import buffers
@@ -253,6 +253,8 @@ def _layer(node: Node, shapes: Sequence[Shape]) -> str:
     """The operation with what matters of its settings."""
     if node.op == "map":
         return _activation(node.attributes)
+    if node.op == "broadcast_map":
+        return str(from_json(node.attributes["expr"]))
     if node.op == "channel_map":
         return channel_function_name(node.attributes)
     kernel = _kernel(node, shapes)
@@ -272,9 +274,8 @@ def _window(a: Mapping[str, Any], kernel: tuple[int, ...]) -> str:
     if tuple(a.get("stride", usual)) != usual:
         parts.append(f"stride {_sizes(a['stride'])}")
     if any(map(any, a.get("padding", ()))):
-        even = all(before == after for before, after in a["padding"])
-        padding = _sizes([before for before, _ in a["padding"]]) if even else a["padding"]
-        parts.append(f"padding {padding}")
+        sides = [str(a) if a == b else f"{a}/{b}" for a, b in a["padding"]]
+        parts.append(f"padding {_sizes(sides)}")
     if any(a.get("output_padding", ())):
         parts.append(f"output padding {_sizes(a['output_padding'])}")
     if tuple(a.get("dilation", ones)) != ones:
@@ -284,8 +285,8 @@ def _window(a: Mapping[str, Any], kernel: tuple[int, ...]) -> str:
     return "".join(f", {part}" for part in parts)
 
 
-def _sizes(values: Sequence[int]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else shape_text(values)
+def _sizes(values: Sequence[int | str]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else "×".join(map(str, values))
 
 
 def _activation(attributes: Mapping[str, Any]) -> str:

@@ -8,16 +8,19 @@ Nothing here touches pyplot or its global state; computing what is drawn is the 
 from striate.plot.activations import feature_maps
 from striate.plot.attribution import attribution
 from striate.plot.equivariance import equivariance
+from striate.plot.explanation import explanation
 from striate.plot.gabor import gabor_fit
 from striate.plot.made import inverted, maximized
 from striate.plot.matrix import matrix
 from striate.plot.mistakes import confusion, mistakes
+from striate.plot.network import network
 from striate.plot.page import save
 from striate.plot.roofline import roofline
 from striate.plot.samples import pictures, preview
 from striate.plot.scalars import activations, scalar_functions
 from striate.plot.sliding import Sliding, sliding
 from striate.plot.top_patches import top_patches
+from striate.plot.trace import trace
 from striate.plot.training import curves, learning_rates
 from striate.plot.weights import filters
 
@@ -28,6 +31,7 @@ __all__ = [
     "confusion",
     "curves",
     "equivariance",
+    "explanation",
     "feature_maps",
     "filters",
     "gabor_fit",
@@ -36,6 +40,7 @@ __all__ = [
     "matrix",
     "maximized",
     "mistakes",
+    "network",
     "pictures",
     "preview",
     "roofline",
@@ -43,4 +48,5 @@ __all__ = [
     "scalar_functions",
     "sliding",
     "top_patches",
+    "trace",
 ]
