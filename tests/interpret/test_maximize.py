@@ -241,7 +241,9 @@ def test_a_space_goes_there_and_back_and_its_pull_is_its_derivative(shape, kind,
     np.testing.assert_allclose(space.image(z), x, atol=1e-5)
     np.testing.assert_allclose(space.image(np.zeros_like(z)), np.full_like(x, 0.4), atol=1e-6)
     up = random.normal(size=x.shape).astype(np.float32)
-    check_gradient(lambda v: (space.image(v) * up).sum(axis=(1, 2, 3)), z, space.pull(z, up))
+    check_gradient(
+        lambda v: (space.image(v) * up).sum(axis=(1, 2, 3)), z, space.pull(space.image(z), up)
+    )
 
 
 def test_high_frequencies_are_scaled_down():

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from striate.errors import OptionError, suggest
 from striate.formula.expression import Expr, evaluate, variables
-
-Array = NDArray[np.float64]
 
 GRADIENT_NORM = "gradient_norm"
 """A hyper number that the program fills in: the norm of all gradients of the step together."""
@@ -75,8 +74,9 @@ def apply_numpy(
     g: ArrayLike,
     state: Mapping[str, ArrayLike],
     hyper: Mapping[str, float],
-) -> tuple[Array, dict[str, Array]]:
-    """One update in float64.
+    dtype: DTypeLike = np.float64,
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """One update, in float64 unless another type is asked for.
 
     Args:
         rule: the optimiser's rule.
@@ -84,6 +84,7 @@ def apply_numpy(
         g: its gradient, of the same shape.
         state: the rule's states, of the same shape.
         hyper: the step's numbers.
+        dtype: what it is computed in, and what is given.
     Returns:
         The new parameter and the new states; the arguments are left alone.
 
@@ -93,10 +94,10 @@ def apply_numpy(
     array([0.5])
     """
     arrays: dict[str, ArrayLike] = {"p": p, "g": g, **{name: state[name] for name in rule.state}}
-    values: dict[str, Array] = {k: np.array(v, np.float64) for k, v in arrays.items()}
-    values.update({name: np.asarray(hyper[name], np.float64) for name in rule.hyper})
+    values: dict[str, NDArray[Any]] = {k: np.array(v, dtype) for k, v in arrays.items()}
+    values.update({name: np.asarray(hyper[name], dtype) for name in rule.hyper})
     shape = values["p"].shape
     with np.errstate(all="ignore"):
         for target, value in rule.assign:
-            values[target] = np.array(np.broadcast_to(evaluate(value, values), shape))
+            values[target] = np.array(np.broadcast_to(evaluate(value, values), shape), dtype)
     return values["p"], {name: values[name] for name in rule.state}

@@ -122,8 +122,8 @@ class Descent:
             gradient = self._gradient(z, loss, shifts)
             rate = self.lr * 0.5 * (1 + np.cos(np.pi * step / self.steps))
             hyper = dict(zip(rule.hyper, adam.hyper(step, rate), strict=True))
-            made, state = apply_numpy(rule, z, gradient, state, hyper)
-            z = self._bounded(made.astype(np.float32), step)
+            z, state = apply_numpy(rule, z, gradient, state, hyper, np.float32)
+            z = self._bounded(z, step)
             if self.progress is not None:
                 self.progress(step + 1, self.steps)
         return z
@@ -137,7 +137,7 @@ class Descent:
         total = _rolled(gradient, -by) + self.penalties.gradient(x, self.space.centre)
         if self.penalties.radius is not None:
             total = _along_sphere(total, x - self.space.centre, self.penalties.radius)
-        return self.space.pull(z, total)
+        return self.space.pull(x, total)
 
     def _bounded(self, z: Float32, step: int) -> Float32:
         penalties = self.penalties

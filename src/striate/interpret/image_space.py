@@ -51,8 +51,8 @@ class ImageSpace(ABC):
         """The images that they stand for."""
 
     @abstractmethod
-    def pull(self, z: Float32, gradient: Float32) -> Float32:
-        """The gradient to z, from that to the images."""
+    def pull(self, x: Float32, gradient: Float32) -> Float32:
+        """The gradient to the numbers that stand for x, from that to x."""
 
     def project(self, z: Float32) -> Float32:
         """The nearest numbers that stand for images within the limits."""
@@ -66,7 +66,8 @@ class ImageSpace(ABC):
         """`y[n, c] = Σ_k matrix[c, k]·x[n, k]` for images."""
         if matrix is None:
             return x
-        return np.ascontiguousarray(np.einsum("ck,nkhw->nchw", matrix, x, optimize=True))
+        made: Float32 = np.matmul(matrix, x.reshape(*x.shape[:2], -1))
+        return made.reshape(x.shape)
 
 
 class Pixels(ImageSpace):
@@ -79,7 +80,7 @@ class Pixels(ImageSpace):
     def image(self, z: Float32) -> Float32:
         return self.centre + self.mixed(z, self.colours)
 
-    def pull(self, z: Float32, gradient: Float32) -> Float32:
+    def pull(self, x: Float32, gradient: Float32) -> Float32:
         return self.mixed(gradient, None if self.colours is None else self.colours.T)
 
     def project(self, z: Float32) -> Float32:
@@ -129,11 +130,10 @@ class Fourier(ImageSpace):
             waves = self.mixed(waves, np.linalg.inv(self.colours))
         return self._parts(np.fft.rfft2(waves, norm="ortho") / self.scale)
 
-    def pull(self, z: Float32, gradient: Float32) -> Float32:
+    def pull(self, x: Float32, gradient: Float32) -> Float32:
         if self.limits is not None:
             low, high = self.limits
-            share = _logistic(self._waves(z) + self.offset)
-            gradient = gradient * (high - low) * share * (1 - share)
+            gradient = gradient * (x - low) * (high - x) / (high - low)
         if self.colours is not None:
             gradient = self.mixed(gradient, self.colours.T)
         # The transpose of irfft2: the forward transform, columns that count twice taken twice
