@@ -54,7 +54,7 @@ _FORMATS = ("gif", "mp4", "html", "png", "pdf", "svg")
 _INPUT = {1: 1.75, 2: 1.4, 3: 1.25}  # the side of the input's pictures by how many there are
 _GRID, _OUTPUT, _SIGN, _GAP, _SUM, _HEAD, _FOOT = 1.12, 1.75, 0.28, 0.2, 0.86, 0.98, 0.36
 _READABLE = 0.26  # the least cell that a number fits in
-_COLOURS = 64  # of a GIF
+_COLOURS = 256  # of a GIF
 
 
 @dataclass(frozen=True)
