@@ -215,7 +215,12 @@ class ForwardLowering(LocalRules, SwitchRules):
         return Ref("fixed", key)
 
     def _replace_extra(self, step: Fused, operands: dict[str, Operand]) -> None:
-        extras = [str(operands[f"e{k}"]) for k in range(len(step.extras))]
+        """The output may take the place of what the tail reads, unless the windows read it, too:
+        in `conv(y) + y` they still need the rows above when a row is done.
+        """
+        tail = {f"e{k}": operands[f"e{k}"] for k in range(len(step.extras))}
+        read = [operand for name, operand in operands.items() if name not in (*tail, "out")]
+        extras = [str(operand) for operand in tail.values() if operand not in read]
         self.may_replace(str(operands["out"]), extras)
 
     def _plain_source(self, source: str, w: Windows) -> bool:
