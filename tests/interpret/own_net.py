@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import striate as st
-from striate import nn
+from striate import interpret, nn
 
 Array = NDArray[Any]
 SHAPE = (1, 8, 8)
+METHODS = [
+    *(interpret.saliency, interpret.input_x_gradient, interpret.smoothgrad, interpret.occlusion),
+    *(interpret.integrated_gradients, interpret.guided_backprop, interpret.deconvolution),
+    *(interpret.grad_cam, interpret.guided_grad_cam),
+]
 
 
 class Net(nn.Module):

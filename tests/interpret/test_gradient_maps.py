@@ -11,7 +11,9 @@ import pytest
 import striate as st
 from striate import interpret, nn
 from striate.errors import ModelError, OptionError, ShapeError
-from tests.interpret.own_net import SHAPE, Net, Own, images
+from striate.inspect.probe import Probe
+from striate.interpret import batches
+from tests.interpret.own_net import METHODS, SHAPE, Net, Own, images
 
 X = images(3)
 TARGETS = [2, 0, 3]
@@ -20,11 +22,6 @@ RULES = {
     "guided_backprop": (interpret.guided_backprop, "guided"),
     "deconvolution": (interpret.deconvolution, "deconvolution"),
 }
-METHODS = [
-    *(interpret.saliency, interpret.input_x_gradient, interpret.smoothgrad, interpret.occlusion),
-    *(interpret.integrated_gradients, interpret.guided_backprop, interpret.deconvolution),
-    *(interpret.grad_cam, interpret.guided_grad_cam),
-]
 
 
 def close(found: Any, expected: Any) -> None:
@@ -198,6 +195,22 @@ def test_gauss_legendre_is_exact_on_a_smooth_score() -> None:
     x = np.random.default_rng(0).normal(size=(1, 1, 2, 2))
     maps = interpret.integrated_gradients(Cube(), x, steps=2)
     np.testing.assert_allclose(maps, x * x.sum() ** 2, rtol=1e-5)
+
+
+def test_a_batch_is_as_large_as_the_values_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, sizes, gradient = Net(), [], Probe.gradient
+
+    def counted(self: Any, x: Any, *more: Any, **options: Any) -> Any:
+        sizes.append(len(x))
+        return gradient(self, x, *more, **options)
+
+    monkeypatch.setattr(Probe, "gradient", counted)
+    whole = interpret.integrated_gradients(net, X, 1, steps=8, batch=16)
+    values = sum(int(np.prod(node.shape)) for node in Probe(net, SHAPE).graph.steps)
+    monkeypatch.setattr(batches, "_MOST_FLOATS", 5 * values)
+    found = interpret.integrated_gradients(net, X, 1, steps=8, batch=16)
+    assert sizes[:2] == [12, 12] and sum(sizes[2:]) == 24 and max(sizes[2:]) == 5
+    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-7)
 
 
 # ---- what is refused -------------------------------------------------------------------------

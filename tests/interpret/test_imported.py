@@ -10,15 +10,10 @@ import pytest
 
 import striate as st
 from striate import interpret
-from tests.interpret.own_net import SHAPE, Net, images
+from tests.interpret.own_net import METHODS, SHAPE, Net, images
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 X = images(2)
-METHODS = [
-    *(interpret.saliency, interpret.input_x_gradient, interpret.smoothgrad, interpret.occlusion),
-    *(interpret.integrated_gradients, interpret.guided_backprop, interpret.deconvolution),
-    *(interpret.grad_cam, interpret.guided_grad_cam),
-]
 
 
 @pytest.fixture(scope="module")

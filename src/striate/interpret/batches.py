@@ -15,6 +15,7 @@ from striate.interpret.target import Float32, Places, at_places, one_hot
 
 Float64 = NDArray[np.float64]
 BATCH = 32
+_MOST_FLOATS = 2**28  # of values that are kept for the way back: 1 GiB
 
 
 def positive(where: str, name: str, value: Any, least: int = 1) -> int:
@@ -109,7 +110,7 @@ def summed_gradients(
     count, steps = len(places), len(weights)
     shape = probe.graph.nodes[probe.input].shape
     total = np.zeros((count, *shape), np.float64)
-    for piece in pieces(count * steps, batch):
+    for piece in pieces(count * steps, min(batch, _fitting(probe, layer))):
         pairs = [divmod(k, steps) for k in piece]
         images = np.stack([np.asarray(point(i, k), np.float32) for i, k in pairs])
         up = one_hot(places[[i for i, _ in pairs]], probe.graph.nodes[layer].shape)
@@ -117,6 +118,14 @@ def summed_gradients(
         for (i, k), gradient in zip(pairs, gradients, strict=True):
             total[i] += weights[k] * gradient.astype(np.float64) ** power
     return total
+
+
+def _fitting(probe: Probe, layer: str) -> int:
+    """How many samples' values a program holds at once on the way back; of more, it would have to
+    compute some twice."""
+    steps = probe.graph.pruned([layer]).steps
+    values = sum(int(np.prod(node.shape, dtype=np.int64)) for node in steps)
+    return max(_MOST_FLOATS // max(values, 1), 1)
 
 
 def baseline_of(where: str, baseline: ArrayLike, x: Float32) -> Float32:
