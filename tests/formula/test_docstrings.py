@@ -14,7 +14,11 @@ MODULES = [
     "striate.random",
     "striate.shapes",
     "striate.inspect.explain",
+    "striate.inspect.explain_gradient",
+    "striate.inspect.explain_layout",
+    "striate.inspect.explain_rounding",
     "striate.inspect.explain_text",
+    "striate.inspect.scores",
     "striate.program.reference",
     *(f"striate.formula.{m.name}" for m in pkgutil.iter_modules(striate.formula.__path__)),
 ]

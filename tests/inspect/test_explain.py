@@ -163,7 +163,10 @@ def test_normalised_and_transposed_numbers() -> None:
             found = explain_node(graph, parameters, values, node.name, at)
             assert found.agrees, (node.name, at, found.text())
             assert found.text() and found.to_dict()["agrees"]
-    assert "(x[n, c, i, j] − mean[c])" in explain_node(graph, parameters, values, "1", (0, 0, 0)).text()
+    assert (
+        "(x[n, c, i, j] − mean[c])"
+        in explain_node(graph, parameters, values, "1", (0, 0, 0)).text()
+    )
 
 
 def test_winograd_beside_black_pixels() -> None:

@@ -483,7 +483,8 @@ def _source(
     else:
         at = greatest(probe, output, target, numbers.array(output), sample)
         up = np.zeros((len(x), *shape), np.float32)
-        up[(sample, *at)] = 1.0
+        number = (sample, *at)
+        up[number] = 1.0
         of = f"{output}[{', '.join(map(str, at))}]"
     up = np.asarray(up, np.float32)
 

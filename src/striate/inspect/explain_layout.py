@@ -19,6 +19,7 @@ _GAP = "   "
 _SHOWN_GROUPS = 2  # channels shown in full
 _SHOWN_TERMS = 8
 _MOST_ROWS = 12  # of a grid that is shown without being asked for
+_MOST_AXES = 14  # letters of the order of summation in a line with others
 _PADDING = "pad"
 
 
@@ -233,13 +234,18 @@ def verdict(
     rows = [] if native is None else [("by the network", f"{native:.9g}", "")]
     away = "" if native is None else f"difference {number(native - value)}"
     rows.append(("exact", f"{value:.9g}", away))
-    axes = f", in the order {', '.join(ordered.axes)}" if ordered.axes else ""
-    rows.append((f"float32{axes}", f"{ordered.value:.9g}", _against(ordered.value, native)))
+    axes = ", ".join(ordered.axes)
+    long = len(axes) > _MOST_AXES
+    how = (
+        "float32, in this order" if long else f"float32, in the order {axes}" if axes else "float32"
+    )
+    rows.append((how, f"{ordered.value:.9g}", _against(ordered.value, native)))
     if ordered.fused is not None:
         fused = "  with fused multiply-adds"
         rows.append((fused, f"{ordered.fused:.9g}", _against(ordered.fused, native)))
     first, second = (max(len(row[k]) for row in rows) for k in (0, 1))
-    lines = [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
+    lines = [f"order of summation: {axes}"] if long else []
+    lines += [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
     if native is not None:
         word = "agrees" if fine else "DOES NOT AGREE"
         lines.append(f"{word} within float32 rounding ({allowed:.1e})")
@@ -252,6 +258,6 @@ def _against(value: float, native: float | None) -> str:
     if distance is None:
         return ""
     if distance == 0:
-        return "the network's to the last bit"
+        return "the same to the last bit"
     gap = abs((native or 0.0) - value)
     return f"{distance:,} {'ulp' if distance == 1 else 'ulps'} off ({gap:.1e})"

@@ -29,21 +29,26 @@ def explanation_text(explanation: Explanation, width: int, full: bool) -> str:
 
 
 def _stage_lines(stage: Stage, width: int, full: bool) -> list[str]:
-    place = ", ".join(map(str, stage.at))
-    reads = ", ".join(k if k == name else f"{k} = {name}" for k, name in stage.tensors.items())
-    head = f"{stage.node}[{place}]: {stage.op}" + (f" of {reads}" if reads else "")
-    lines = [*wrapped(head, width, ""), *wrapped(stage.formula, width)]
+    lines = [*wrapped(stage_name(stage), width, ""), *wrapped(stage.formula, width)]
     if stage.step.kind in ("read", "computed") and not stage.step.places:
         return [*lines, f"  = {number(stage.value)}"]
-    for reduction in _reductions(stage.step):
-        lines += ["", *_reduction_lines(reduction, width, full)]
+    for reduction in reductions(stage.step):
+        lines += ["", *term_lines(reduction.terms, reduction.kind, width, full)]
+        lines.append(f"  {total_line(reduction)}")
     alone = _places(stage.step)
     if alone and not (stage.op == "map" and len(stage.tensors) == 1):
         lines += ["", *wrapped("reads " + ", ".join(map(_read, alone)), width)]
-    return [*lines, "", *_functions(stage.step, width), *_summary(stage, width)]
+    return [*lines, "", *summary_lines(stage, width)]
 
 
-def _reductions(step: Step) -> list[Step]:
+def stage_name(stage: Stage) -> str:
+    """`conv1[0, 3, 4]: conv2d of x = input, w = conv1.weight`."""
+    place = ", ".join(map(str, stage.at))
+    reads = ", ".join(k if k == name else f"{k} = {name}" for k, name in stage.tensors.items())
+    return f"{stage.node}[{place}]: {stage.op}" + (f" of {reads}" if reads else "")
+
+
+def reductions(step: Step) -> list[Step]:
     """The sums and maxima of a step, each once."""
     found = [part for part in _walk(step) if part.terms]
     return list({id(part.terms): part for part in found}.values())
@@ -55,14 +60,15 @@ def _walk(step: Step) -> Iterator[Step]:
         yield from _walk(part)
 
 
-def _reduction_lines(step: Step, width: int, full: bool) -> list[str]:
+def total_line(step: Step) -> str:
+    """`sum of 9 terms = 1.25`."""
     count, terms = len(step.terms), step.terms
     word = "largest of" if step.kind == "max" else "sum of"
-    total = f"  {word} {count} {'terms' if count != 1 else 'term'} = {number(step.value)}"
+    total = f"{word} {count} {'terms' if count != 1 else 'term'} = {number(step.value)}"
     if step.kind == "max" and terms.reads:
         place = terms.reads[0].place(int(np.argmax(terms.values)))
         total += f", the first at {_name(place)}"
-    return [*term_lines(terms, step.kind, width, full), total]
+    return total
 
 
 def _places(step: Step) -> list[Place]:
@@ -99,11 +105,12 @@ def _functions(step: Step, width: int) -> list[str]:
     return [line for text in found for line in wrapped(text, width)]
 
 
-def _summary(stage: Stage, width: int) -> list[str]:
+def summary_lines(stage: Stage, width: int) -> list[str]:
     """The steps from the sums to the value: `0.12 + 0.5 = 0.62`."""
     if stage.step.terms:
         return [f"  {stage.node}[{', '.join(map(str, stage.at))}] = {number(stage.value)}"]
-    return wrapped(f"{_written(stage.step)} = {number(stage.value)}", width)
+    made = f"{_written(stage.step)} = {number(stage.value)}"
+    return [*_functions(stage.step, width), *wrapped(made, width)]
 
 
 def _written(step: Step) -> str:
@@ -176,8 +183,17 @@ def _branches(trace: Trace, lead: str, width: int) -> list[str]:
 
 
 def _entry(trace: Trace) -> str:
-    share = f"{100 * trace.share:.3g} %"
+    share = percent(trace.share)
     return f"{_place_of(trace)} {number(trace.value)}: {_signed(trace.amount)} ({share})"
+
+
+def percent(share: float) -> str:
+    """A share: three figures below 100 %, no decimals above.
+
+    >>> percent(0.01234), percent(-2.5)
+    ('1.23 %', '-250 %')
+    """
+    return f"{100 * share:.3g} %" if abs(share) < 1 else f"{100 * share:.0f} %"
 
 
 def _place_of(trace: Trace) -> str:

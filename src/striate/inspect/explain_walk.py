@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from striate.errors import OptionError
 from striate.formula import terms
+from striate.formula.formula import Formula
 from striate.formula.operation import Operation
 from striate.formula.operations import find_operation
-from striate.formula.terms import Step
+from striate.formula.terms import Step, Values
 from striate.graph.graph import LEAVES, Graph, Node
 from striate.inspect.explain import Stage
 from striate.inspect.explain_numbers import Numbers, bind
@@ -81,12 +82,14 @@ class Walk:
         place = self.numbers.place(node.name, at)
         if before is None:
             formula, arrays = self.numbers.bound(node)
-            rounded = arrays
         else:
             formula, arrays = bind(operation, node.attributes, [_spread(before.value, place)])
-            rounded = dict.fromkeys(arrays, _spread(before.ordered.value, place))
         with np.errstate(all="ignore"):
             step = terms.explain(formula, formula.place(place), arrays)
+        if before is None:
+            ordered = in_order(formula, formula.place(place), arrays, step)
+        else:
+            ordered = _after(formula, place, before.ordered)
         names = operation.argument_names(node.attributes, len(node.inputs))
         allowed = rounding(step, 0.0 if before is None else before.allowed) + TINY
         return Stage(
@@ -100,7 +103,7 @@ class Walk:
             step.value,
             self.numbers.native(node.name, at),
             allowed + self._winograd(node),
-            in_order(formula, formula.place(place), rounded, step),
+            ordered,
         )
 
     def _winograd(self, node: Node) -> float:
@@ -160,6 +163,19 @@ def may_be_winograd(graph: Graph, node: Node) -> bool:
     weight = node.inputs[1 + (node.gradient_of is not None)]
     kernel, a = graph.nodes[weight].shape[2:], node.attributes
     return kernel == (3, 3) and {*a["stride"], *a["dilation"], a["groups"]} == {1}
+
+
+def _after(formula: Formula, place: tuple[int, ...], before: Ordered) -> Ordered:
+    """What a scalar function makes of a number in float32, and of that with fused sums."""
+    (name,) = formula.shapes
+
+    def applied(value: float) -> float:
+        values = Values(formula, {name: _spread(value, place)}, np.float32)
+        with np.errstate(all="ignore"):
+            return float(values.value(formula.body, formula.place(place), 0))
+
+    fused = None if before.fused is None else applied(before.fused)
+    return Ordered(before.axes, applied(before.value), fused)
 
 
 def _spread(value: float, place: tuple[int, ...]) -> NDArray[Any]:
