@@ -54,7 +54,7 @@ def captums(net: Any, x: Any) -> Runs:
         from captum import attr
     except ImportError:
         return {}
-    module = net.to_torch(x.shape[1:]).eval()
+    module = torch_resnet(net)
     given = torch.from_numpy(x).requires_grad_()
     saliency = attr.Saliency(module)
     cam = attr.LayerGradCam(module, module.get_submodule(FEATURES))
@@ -68,6 +68,47 @@ def captums(net: Any, x: Any) -> Runs:
             given, target=7, internal_batch_size=BATCH
         ),
     }
+
+
+def torch_resnet(net: Any) -> Any:
+    """Our ResNet-18 as modules of torch, in which Captum finds layers by their hooks."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            self.bn1, self.bn2 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+            self.relu, self.downsample = nn.ReLU(), nn.Sequential()
+            if stride > 1:
+                conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+                self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+        def forward(self, x: Any) -> Any:
+            y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+            return self.relu(y + self.downsample(x))
+
+    class ResNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+            self.relu, self.maxpool = nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+            self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(512, 1000)
+            for k, (inputs, outputs) in enumerate(((64, 64), (64, 128), (128, 256), (256, 512))):
+                blocks = (Block(inputs, outputs, 1 + (k > 0)), Block(outputs, outputs, 1))
+                self.add_module(f"layer{k + 1}", nn.Sequential(*blocks))
+
+        def forward(self, x: Any) -> Any:
+            x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+            for k in range(1, 5):
+                x = self.get_submodule(f"layer{k}")(x)
+            return self.fc(self.avgpool(x).flatten(1))
+
+    module = ResNet()
+    module.load_state_dict({k: torch.tensor(v) for k, v in net.state_dict().items()})
+    return module.eval()
 
 
 def occluding(net: Any, x: Any) -> tuple[Runs, int]:
@@ -91,7 +132,7 @@ def captums_occlusion(net: Any, x: Any) -> Runs:
         from captum import attr
     except ImportError:
         return {}
-    occlusion, given = attr.Occlusion(net.to_torch(x.shape[1:]).eval()), torch.from_numpy(x)
+    occlusion, given = attr.Occlusion(torch_resnet(net)), torch.from_numpy(x)
 
     def run() -> object:
         with torch.no_grad():
