@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from striate.cli import (
     bench,
     cache,
+    compare,
     convert,
     demo,
     evaluate,
@@ -29,10 +30,12 @@ from striate.cli import (
     interpret_maximize,
     interpret_patches,
     predict,
+    receptive,
     show,
     show_filters,
     show_maps,
     show_matrix,
+    show_network,
     show_roofline,
     show_slide,
     summary,
@@ -55,6 +58,7 @@ _IN_GROUPS = (
     show_maps,
     show_slide,
     show_matrix,
+    show_network,
     show_roofline,
 )
 _DEBUG = "--debug"
@@ -87,6 +91,8 @@ app.command("train", short_help="Train a network on a data set.")(train.train)
 app.command("evaluate", short_help="Judge a model on a data set.")(evaluate.evaluate)
 app.command("predict", short_help="Say what is on pictures.")(predict.predict)
 app.command("summary", short_help="Show a network's shapes and costs.")(summary.summary)
+app.command("compare", short_help="Put two networks side by side.")(compare.compare)
+app.command("receptive", short_help="Show where a network's units look.")(receptive.receptive)
 app.command("explain", short_help="Show the arithmetic of one activation.")(explain.explain)
 app.add_typer(show.app, name="show")
 app.add_typer(interpret.app, name="interpret")

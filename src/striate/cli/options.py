@@ -56,6 +56,16 @@ def use_threads(count: int | None) -> None:
         set_num_threads(count)
 
 
+def place_option(text: str, option: str) -> tuple[int, ...]:
+    """The value of an option that says a place, "5,4"."""
+    from striate.errors import OptionError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{option}: expected whole numbers, as 5,4; got {text!r}.") from None
+
+
 def print_json(data: object) -> None:
     """One JSON document on stdout."""
     import json

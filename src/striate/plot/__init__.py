@@ -15,6 +15,7 @@ from striate.plot.matrix import matrix
 from striate.plot.mistakes import confusion, mistakes
 from striate.plot.network import network
 from striate.plot.page import save
+from striate.plot.receptive import effective_field, receptive_field
 from striate.plot.roofline import roofline
 from striate.plot.samples import pictures, preview
 from striate.plot.scalars import activations, scalar_functions
@@ -30,6 +31,7 @@ __all__ = [
     "attribution",
     "confusion",
     "curves",
+    "effective_field",
     "equivariance",
     "explanation",
     "feature_maps",
@@ -43,6 +45,7 @@ __all__ = [
     "network",
     "pictures",
     "preview",
+    "receptive_field",
     "roofline",
     "save",
     "scalar_functions",
