@@ -18,6 +18,7 @@ from striate.errors import suggest
 from striate.formula.embedding import Embedding
 from striate.formula.operations import find_operation
 from striate.formula.random_numbers import Uniform
+from striate.formula.structure import Concat, Dropout, Slice
 from striate.graph.graph import Graph, Node, Shape
 from striate.inspect.receptive_laws import (
     Law,
@@ -262,7 +263,9 @@ class _Follow:
                 if reads
             }
         if is_mover(self.operation):
-            return self._moved(number, laws)
+            axis = self._only_axis()
+            rest = {k: law for k, law in laws.items() if axis is None or law.dim == axis}
+            return laws | (self._moved(number, rest) if rest else {})
         if isinstance(self.operation, Embedding):  # each row for its own number
             return laws
         sizes = (1, *self.shapes[number])
@@ -270,6 +273,13 @@ class _Follow:
             axis: law if law.dim is None else constant(law, np.arange(sizes[law.dim]))
             for axis, law in laws.items()
         }
+
+    def _only_axis(self) -> int | None:
+        """The one axis along which an operation moves numbers; −1 for none, None if not known."""
+        if isinstance(self.operation, Dropout):
+            return -1
+        known = isinstance(self.operation, (Concat, Slice))
+        return int(self.node.attributes["axis"]) if known else None
 
     def _moved(self, number: int, laws: Laws) -> Laws:
         """Through an operation that only moves numbers: it is run on the numbers of places."""

@@ -41,7 +41,14 @@ _KINDS = (
 )
 _REST = ("rearranging", "#f1efea", "#b5ae9f")
 _LEAF = ("input", "#ffffff", INK)
-_SHORT = {"batch_norm": "bn", "local_response_norm": "lrn", "(x + y)": "add", "(x · y)": "multiply"}
+_SHORT = {
+    "batch_norm": "bn",
+    "local_response_norm": "lrn",
+    "(x + y)": "add",
+    "(x · y)": "multiply",
+    "(x · p)": "scale",
+    "(x + p)": "shift",
+}
 
 
 @dataclass
@@ -168,9 +175,8 @@ def _data(graph: Graph, node: Node) -> list[str]:
 
 
 def _folds(node: Node) -> bool:
-    return node.op in ("map", "channel_map", "dropout", "local_response_norm", "batch_norm") or (
-        node.op.endswith("_norm")
-    )
+    elementwise = ("map", "channel_map", "broadcast_map", "dropout")
+    return node.op in elementwise or node.op.endswith("_norm")
 
 
 def _kind(graph: Graph, node: Node) -> tuple[str, str, str]:
