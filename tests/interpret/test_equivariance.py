@@ -154,6 +154,23 @@ def test_only_padded_borders_break_a_convolution():
     assert min(padded.layers[0].error) > 0.05
 
 
+def test_without_borders_only_strides_and_interpolation_are_left():
+    images = _images(side=24) + 1
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1), nn.MaxPool2d(2),
+        nn.Conv2d(3, 3, 3, padding=1), nn.AvgPool2d(3, 1, 1), nn.Conv2d(3, 2, 9, padding=4),
+    )  # fmt: skip
+    amounts = [1, 2, 4, -6]
+    with_them = interpret.equivariance(net, images, amounts=amounts)
+    without = interpret.equivariance(net, images, amounts=amounts, borders=False)
+    for layer in without.layers[:5]:
+        assert max(layer.error[1:]) < EXACT
+    assert min(with_them["3"].error) > 0.01
+    assert without["0"].error[0] < EXACT < without["2"].error[0], "the stride's own"
+    assert without["5"].error == (None,) * 4, "every place looks beyond the image"
+    assert without["5"].distance == with_them["5"].distance
+
+
 def test_both_backends_measure_the_same():
     net, images = _circular(nn.MaxPool2d(2)), _images(2)
     native, reference = (
@@ -209,8 +226,8 @@ def test_grids_lie_where_the_layers_look():
 
 def test_grids_of_padding_that_repeats_the_image_and_behind_gates():
     known = grids(_circular(stride=2).eval().to_graph((1, 16, 16)))
-    assert known["0.pad"] == Grid((-1, -1), (1, 1))
-    assert known["1"] == Grid((0, 0), (2, 2))
+    assert known["0.pad"] == Grid((-1, -1), (1, 1), (1, 1), (16, 16))
+    assert known["1"] == Grid((0, 0), (2, 2), (3, 3), (16, 16))
 
     class Gated(nn.Module):
         def __init__(self) -> None:
@@ -223,7 +240,9 @@ def test_grids_of_padding_that_repeats_the_image_and_behind_gates():
     net = nn.Sequential(nn.AvgPool2d(2), Gated())
     known = grids(net.eval().to_graph((1, 16, 16)))
     assert known["1.pool"] is None
-    assert known["1.mul"] == known["0"] == Grid((0.5, 0.5), (2, 2))
+    for name in ("0", "1.mul"):
+        assert (known[name].start, known[name].step) == ((0.5, 0.5), (2, 2))
+    assert known["1.mul"].field == (16, 16), "it sees the whole image"
 
 
 def test_scrambled_images_keep_their_spectra():

@@ -40,6 +40,10 @@ def equivariance(
         str,
         typer.Option(metavar="edge|wrap|zero|reflect", help="What comes in from outside images."),
     ] = "edge",
+    inner: Annotated[
+        bool,
+        typer.Option("--inner", help="Leave out places that look beyond the image's borders."),
+    ] = False,
     out: Annotated[
         str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
     ] = "equivariance.png",
@@ -65,7 +69,8 @@ def equivariance(
     found = measure(
         subject.net, subject.images, transform=transform,
         amounts=_numbers("--amounts", amounts or _AMOUNTS.get(transform, "0,1")),
-        layers=layers or None, direction=_pair(direction), outside=outside, backend=backend,
+        layers=layers or None, direction=_pair(direction), outside=outside, borders=not inner,
+        backend=backend,
     )  # fmt: skip
     write_figure(plot.equivariance(found, subject.shown[0]), out, quiet=json)
     if json:

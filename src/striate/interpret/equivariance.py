@@ -61,6 +61,7 @@ class Equivariance:
         unrelated: what the 1 of the measures is taken from.
         direction: of shifts, (rows, columns).
         outside: what came in from outside the images.
+        borders: whether places that look beyond the image count in the error.
         layers: in order of computation.
     """
 
@@ -71,6 +72,7 @@ class Equivariance:
     unrelated: str
     direction: tuple[float, float]
     outside: str
+    borders: bool
     layers: tuple[LayerEquivariance, ...]
 
     def __getitem__(self, name: str) -> LayerEquivariance:
@@ -88,6 +90,7 @@ class Equivariance:
         head = (
             f"{self.transform} by {', '.join(f'{a:g}' for a in self.amounts)} ({self.unit}); "
             f"{self.images} image{'s' if self.images != 1 else ''}; 1 = {self.unrelated}"
+            + ("" if self.borders else "; without borders")
         )
         return "\n\n".join(
             [
@@ -127,6 +130,7 @@ def equivariance(
     layers: Sequence[str] | None = None,
     direction: tuple[float, float] = (0, 1),
     outside: str = "edge",
+    borders: bool = True,
     others: ArrayLike | None = None,
     backend: str | None = None,
 ) -> Equivariance:
@@ -144,7 +148,7 @@ def equivariance(
     So 0 is perfect, and 1 is what unrelated images give. T′ moves places and leaves channels where
     they are. Images are interpolated linearly too, so that a little of an error under rotation,
     scale and shifts by parts of a pixel is the interpolation's. Where borders are padded, what
-    comes from there does not follow; it counts.
+    comes from there does not follow; it counts, unless `borders` is off.
 
     Args:
         net: the network; it is read as it is in evaluation.
@@ -156,6 +160,9 @@ def equivariance(
         direction: of shifts: a shift by a moves a·direction, (rows down, columns to the right).
         outside: what comes in from outside an image: "edge", "wrap" (the other side: with shifts,
             nothing is lost), "zero" or "reflect".
+        borders: whether places count (in the error) that look beyond the image, at padding or at
+            what came in. Without them the error is that of strides and nonlinearities; deep layers
+            may have no other places, and then no error.
         others: the unrelated images, (m, c, h, w). By default each image's successor in x, and for
             a single one the same image with random phases.
         backend: what computes the responses.
@@ -187,7 +194,7 @@ def equivariance(
     moves = [move(transform, float(a), shape, direction, outside) for a in amounts]
     names = probe.layers if layers is None else [probe.layer(name).name for name in layers]
     unrelated, said = _unrelated(probe, images, others)
-    meter = _Meter(probe, names, moves)
+    meter = _Meter(probe, names, moves, borders)
     for k in range(0, len(images), _TOGETHER):
         meter.add(images[k : k + _TOGETHER], unrelated[k : k + _TOGETHER])
     return Equivariance(
@@ -198,6 +205,7 @@ def equivariance(
         unrelated=said,
         direction=direction,
         outside=outside,
+        borders=borders,
         layers=tuple(meter.layer(name) for name in names),
     )
 
@@ -217,11 +225,13 @@ def _unrelated(probe: Probe, images: Float32, others: ArrayLike | None) -> tuple
 class _Meter:
     """Adds up squares over images, for each layer and amount."""
 
-    def __init__(self, probe: Probe, names: Sequence[str], moves: Sequence[Move]) -> None:
-        self.probe, self.names, self.moves = probe, names, moves
+    def __init__(
+        self, probe: Probe, names: Sequence[str], moves: Sequence[Move], borders: bool
+    ) -> None:
+        self.probe, self.names, self.moves, self.borders = probe, names, moves, borders
         known = grids(probe.graph)
         self.grids = {name: known[name] for name in names}
-        # for each layer and amount: |f(Tx) − T'f(x)|², |f(Tx) − T'f(u)|², the same without T',
+        # for each layer and amount: |f(Tx) − T′f(x)|², |f(Tx) − T′f(u)|², the same without T′,
         # the cosines, and how many of them
         self.sums = {name: np.zeros((len(moves), 6)) for name in names}
         self.followed = {name: np.zeros(len(moves), bool) for name in names}
@@ -237,8 +247,8 @@ class _Meter:
 
     def _add(self, name: str, k: int, before: Float32, after: Float32, strange: Float32) -> None:
         sums, grid = self.sums[name][k], self.grids[name]
-        following = self.moves[k].map(before, grid)
-        others = self.moves[k].map(strange, grid)
+        following = self.moves[k].map(before, grid, self.borders)
+        others = self.moves[k].map(strange, grid, self.borders)
         if following is not None and others is not None and following[1].any():
             self.followed[name][k] = True
             sums[0] += _square(after - following[0], following[1])

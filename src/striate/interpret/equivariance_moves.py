@@ -25,10 +25,26 @@ _EVEN = 6  # decimals of a place: a quarter turn must meet pixels, not their nei
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the places of a map lie on the image: place i at `start + i·step`, in pixels."""
+    """Where the places of a map lie on the image: place i at `start + i·step`, in pixels.
+
+    Attributes:
+        start: of the first, (row, column).
+        step: from one to the next.
+        field: how many places each looks at.
+        size: of the image.
+    """
 
     start: tuple[float, float]
     step: tuple[float, float]
+    field: tuple[int, int] = (1, 1)
+    size: tuple[int, int] = (1, 1)
+
+    def sees_inside(self, axis: int, places: Array) -> NDArray[np.bool_]:
+        """Whether places, or both neighbours of one between them, look at nothing but the image."""
+        reach = (self.field[axis] - 1) / 2
+        first = self.start[axis] + self.step[axis] * np.floor(places) - reach
+        last = self.start[axis] + self.step[axis] * np.ceil(places) + reach
+        return (first >= -0.25) & (last <= self.size[axis] - 0.75)
 
     @classmethod
     def of(cls, field: ReceptiveField) -> Grid | None:
@@ -38,7 +54,13 @@ class Grid:
         both = [_along(field, axis) for axis in (0, 1)]
         if both[0] is None or both[1] is None:
             return None
-        return cls((both[0][0], both[1][0]), (both[0][1], both[1][1]))
+        shape = field.input_shape
+        return cls(
+            (both[0][0], both[1][0]),
+            (both[0][1], both[1][1]),
+            (field.size[0], field.size[1]),
+            (shape[1], shape[2]),
+        )
 
 
 def _along(field: ReceptiveField, axis: int) -> tuple[float, float] | None:
@@ -103,8 +125,13 @@ class Move:
         rows, columns = np.indices(images.shape[2:], float)
         return resample(images, *self.places(rows, columns), self.outside)
 
-    def map(self, values: Float32, grid: Grid | None) -> tuple[Float32, NDArray[np.bool_]] | None:
-        """A layer's output transformed, and where it is known, (h, w); None: no such transform."""
+    def map(
+        self, values: Float32, grid: Grid | None, borders: bool = True
+    ) -> tuple[Float32, NDArray[np.bool_]] | None:
+        """A layer's output transformed, and where it is known, (h, w); None: no such transform.
+
+        Without borders, only where nothing but the image is looked at, before and after.
+        """
         if self.places is None:
             return np.asarray(values * np.float32(self.factor), np.float32), np.ones(1, bool)
         if grid is None:
@@ -116,10 +143,13 @@ class Move:
         )
         down = np.round((moved[0] - grid.start[0]) / grid.step[0], _EVEN)
         right = np.round((moved[1] - grid.start[1]) / grid.step[1], _EVEN)
-        if self.rolls:
-            return resample(values, down, right, "wrap"), np.ones((h, w), bool)
-        inside = (down >= 0) & (down <= h - 1) & (right >= 0) & (right <= w - 1)
-        return resample(values, down, right, "edge"), inside
+        inside = np.ones((h, w), bool)
+        if not self.rolls:
+            inside = (down >= 0) & (down <= h - 1) & (right >= 0) & (right <= w - 1)
+        if not borders:
+            for axis, before, after in ((0, rows, down), (1, columns, right)):
+                inside &= grid.sees_inside(axis, before) & grid.sees_inside(axis, after)
+        return resample(values, down, right, "wrap" if self.rolls else "edge"), inside
 
 
 def resample(images: Float32, rows: Array, columns: Array, outside: str) -> Float32:

@@ -60,6 +60,7 @@ def equivariance(
     width = max(left + 2 * panel + _SPACE, 4.6)
     page = Page(width + 2 * MARGIN, top + _ROW * len(names) + _SCALE + MARGIN)
     said = f"{found.transform} · {found.images} image{'s' if found.images != 1 else ''}"
+    said += "" if found.borders else " · without borders"
     page.title(title or "Equivariance and invariance", under or f"{said} · 1: {found.unrelated}")
     for row, (name, shape) in enumerate(zip(names, shapes, strict=True)):
         y = top + (row + 0.5) * _ROW

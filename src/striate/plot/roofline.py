@@ -117,7 +117,8 @@ def _draw_roof(axes: Axes, found: Roofline, ends: tuple[float, float]) -> None:
     peak = found.peak
     how: dict[str, Any] = {"size": 7.5, "color": INK, "va": "bottom"}
     axes.plot([peak / found.cache_bandwidth, ends[1]], [peak, peak], color=INK, linewidth=1.3)
-    axes.text(ends[1] / 1.06, peak * 1.05, f"multiply-adds {peak:.0f} GFLOP/s", ha="right", **how)
+    corner = peak / found.bandwidth * 1.1
+    axes.text(corner, peak * 1.05, f"multiply-adds {peak:.0f} GFLOP/s", **how)
     lines = (("memory", found.bandwidth, "-"), ("cache", found.cache_bandwidth, "--"))
     for name, speed, line in lines:
         top = peak / speed
