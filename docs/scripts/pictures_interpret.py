@@ -52,10 +52,10 @@ def main() -> None:
     write(random_weights(net, images[1:2]), "interpret_random.png")
 
 
-def write(figure: Any, name: str) -> None:
+def write(figure: Any, name: str, dpi: int = 130) -> None:
     """Write a figure as PNG in a palette, to keep it small."""
     with tempfile.TemporaryDirectory() as folder:
-        with Image.open(plot.save(figure, Path(folder) / name, dpi=130)) as picture:
+        with Image.open(plot.save(figure, Path(folder) / name, dpi=dpi)) as picture:
             small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         small.save(IMAGES / name, optimize=True)
 

@@ -274,11 +274,16 @@ def _draw_box(page: Page, item: _Item, centre: tuple[float, float]) -> None:
 
 def _draw_words(page: Page, item: _Item, x: float, y: float) -> None:
     """What the layer does in bold, what was folded into it not."""
+    if not item.more:
+        page.text(x, y, plain(item.label), size=_BIG, weight="bold", ha="center", va="center")
+        return
     more = " ".join(f"+ {word}" for word in item.more)
-    bold = text_width(item.label, _BIG, "bold") + (0.05 if more else 0.0)
-    start = x - (bold + text_width(more, _BIG)) / 2
-    page.text(start, y, plain(item.label), size=_BIG, weight="bold", va="center")
-    page.text(start + bold, y, plain(more), size=_BIG, va="center")
+    bold = text_width(item.label, _BIG, "bold")
+    between = x + (bold - text_width(more, _BIG)) / 2  # where the one ends and the other begins
+    page.text(
+        between - 0.03, y, plain(item.label), size=_BIG, weight="bold", ha="right", va="center"
+    )
+    page.text(between + 0.03, y, plain(more), size=_BIG, va="center")
 
 
 def _draw_shape(page: Page, item: _Item, below: tuple[float, float]) -> None:

@@ -23,8 +23,8 @@ _SWEEPS = 12
 _BYPASS = 1e-4  # how strongly a line past other boxes pulls at its ends, against 1
 _CHAIN = 8.0  # how strongly two boxes that have only each other stay under one another
 _LANE = 4.0  # how strongly a lane keeps straight
-_JOIN = 1e3  # how strongly a box where branches meet stays under the one where they part
-_LIGHT = 1e-3  # the weight of a lane where it pushes boxes aside
+_JOIN = (2.0, 1e3)  # how a box where branches meet stays under where they part: at first, last
+_LIGHT = 1e-3  # the weight of a lane past other boxes where it pushes these aside
 
 
 @dataclass
@@ -83,11 +83,14 @@ class _Layered:
         for key in sizes:
             rows[self.rank[key]].append(key)
         bypassing = _bypassing(sizes, lines)
+        self.light: set[Key] = set()  # lanes of lines that only pass by
         leave, come = (Counter(line[k] for line in lines) for k in (0, 1))
         for a, b in lines:
             lanes: list[Key] = [("lane", a, b, r) for r in range(self.rank[a] + 1, self.rank[b])]
             for r, key in enumerate(lanes, self.rank[a] + 1):
                 rows[r].append(key)
+            if (a, b) in bypassing:
+                self.light.update(lanes)
             chain = [a, *lanes, b]
             self.chains[a, b] = chain
             for piece in itertools.pairwise(chain):
@@ -103,8 +106,8 @@ class _Layered:
         self.rows = self._ordered(rows)
         self.near_up = {key: list(near) for key, near in self.up.items()}
         self.near_below = {key: list(near) for key, near in self.below.items()}
-        for join, fork in _forks(sizes, lines).items():
-            self.weights.setdefault((fork, join), _JOIN)
+        self.forks = _forks(sizes, lines)
+        for join, fork in self.forks.items():
             self.near_up[join].append(fork)
             self.near_below[fork].append(join)
 
@@ -181,7 +184,9 @@ class _Layered:
         x: dict[Key, float] = {key: 0.0 for row in self.rows for key in row}
         both = {key: [*self.near_up[key], *self.near_below[key]] for key in x}
         down, up = range(len(self.rows)), range(len(self.rows) - 1, -1, -1)
-        for _ in range(_SWEEPS):
+        for turn in range(2 * _SWEEPS):
+            hold = _JOIN[turn >= _SWEEPS]  # first loosely, so that both move as they will
+            self.weights.update({(fork, join): hold for join, fork in self.forks.items()})
             for order, near in ((down, self.near_up), (up, self.near_below), (down, both)):
                 for r in order:
                     self._move(self.rows[r], x, near)
@@ -216,7 +221,7 @@ class _Layered:
             total = sum(pulls)
             spots = [p * x[n] for p, n in zip(pulls, near[key], strict=True)]
             wanted.append(sum(spots) / total if total else x[key])
-            weights.append((total or 1e-3) * (1.0 if key in self.sizes else _LIGHT))
+            weights.append((total or 1e-3) * (_LIGHT if key in self.light else 1.0))
         for a, b in itertools.pairwise(row):
             gaps.append(gaps[-1] + self._room(a, b))
         offsets = np.array(gaps)

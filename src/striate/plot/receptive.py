@@ -99,18 +99,18 @@ def receptive_field(
     spans = [b - a + 1 for a, b in reach]
     scale = _SIDE / max(spans)
     height, width = (n * scale for n in spans)
-    page = Page(
-        max(width, _SIDE, text_width(under)) + 2 * MARGIN, _HEAD + height + _BELOW + 2 * MARGIN
-    )
+    head = _HEAD if under else _HEAD - 0.24
+    wide = max(width, _SIDE, text_width(under), text_width(title, 12, "bold"))
+    page = Page(wide + 2 * MARGIN, head + height + _BELOW + 2 * MARGIN)
     page.title(plain(title), plain(under))
-    frame = _Frame(page, (MARGIN, MARGIN + _HEAD), scale, (reach[0][0], reach[1][0]))
+    frame = _Frame(page, (MARGIN, MARGIN + head), scale, (reach[0][0], reach[1][0]))
     _draw_faded(frame, picture, np.asarray(region.mask.any(axis=0)))
     if region.clipped:
         frame.box(region.clipped[1:], ORANGE, linewidth=1.4)
         if region.unclipped and region.unclipped != region.clipped[1:]:
             frame.box(region.unclipped, ORANGE, linewidth=0.9, linestyle=(0, (3, 2)))
     for k, line in enumerate(_words(region, field)):
-        y = MARGIN + _HEAD + height + 0.24 + 0.18 * k
+        y = MARGIN + head + height + 0.24 + 0.18 * k
         page.text(MARGIN, y, line, size=8, color=INK if k == 0 else MUTED)
     return page.figure
 
