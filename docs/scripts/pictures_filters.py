@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from striate import filters, inspect, nn
+from striate import filters, nn, plot
 from striate.filters import cost
 
 IMAGES = Path(__file__).parents[1] / "images"
@@ -102,34 +102,23 @@ def crossover() -> None:
 
 
 def toeplitz() -> None:
-    """The matrices of a convolution of a sequence, of an image, with stride, and transposed."""
-    from matplotlib import pyplot as plt
-
+    """The matrices of a convolution of a sequence, of an image, with stride, and of a pooling."""
     sequence, image = nn.Conv1d(1, 1, 3, bias=False), nn.Conv2d(1, 1, 3, bias=False)
     strided = nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False)
-    pool = nn.AvgPool2d(2)
     sequence.weight.data[...] = np.arange(1.0, 4.0)
     for layer in (image, strided):
-        layer.weight.data[...] = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+        layer.weight.data[...] = np.arange(-4.0, 5.0).reshape(1, 1, 3, 3)
     cases = {
-        "Conv1d, 3 taps:\nToeplitz": (sequence, (1, 12)),
-        "Conv2d 3×3 on 6×6:\nblocks of Toeplitz matrices": (image, (1, 6, 6)),
-        "Conv2d 3×3, stride 2, padding 1:\nevery other row of blocks": (strided, (1, 6, 6)),
-        "AvgPool2d(2):\nthe same number everywhere": (pool, (1, 6, 6)),
+        "Conv1d, 3 taps": (sequence, (1, 12)),
+        "Conv2d 3×3": (image, (1, 6, 6)),
+        "stride 2, padding 1": (strided, (1, 6, 6)),
+        "AvgPool2d(2)": (nn.AvgPool2d(2), (1, 6, 6)),
     }
-    ratios = {"width_ratios": [12, 36, 36, 36]}  # squares of one size in all four
-    figure, places = plt.subplots(1, 4, figsize=(11, 2.1), gridspec_kw=ratios)
-    for place, (name, (layer, shape)) in zip(places, cases.items(), strict=True):
-        dense = inspect.matrix(layer, shape)[0].toarray()
-        shown = np.where(dense == 0, np.nan, dense)
-        place.imshow(shown, cmap="viridis", aspect="equal", interpolation="nearest")
-        place.set_anchor("N")
-        place.set_title(name, fontsize=8)
-        place.set(xlabel=f"{dense.shape[1]} inputs", ylabel=f"{dense.shape[0]} outputs")
-        place.set_xticks([])
-        place.set_yticks([])
-    figure.tight_layout()
-    save(figure, "matrix_toeplitz")
+    under = (
+        "Toeplitz; blocks of Toeplitz matrices; every other row of blocks; one number everywhere"
+    )
+    figure = plot.matrix(cases, title="Layers as matrices", under=under)
+    save(figure, "matrix_toeplitz", dpi=150)
 
 
 if __name__ == "__main__":

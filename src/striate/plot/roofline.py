@@ -162,6 +162,7 @@ def _draw_points(axes: Axes, points: Sequence[Point]) -> None:
             plain(point.name.split(" + ")[0]), place, (-radius if left else radius, above),
             textcoords="offset points", size=7, color=INK, va="center",
             ha="right" if left else "left", zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
         )  # fmt: skip
 
 
