@@ -444,7 +444,8 @@ def explain_gradient(
     source = _source(probe, x, numbers, output, (target, upstream, loss, targets))
     _require_depends(source, wrt)
     if index is None:
-        gradient = np.abs(source.gradients([wrt])[wrt])
+        readers = [node.name for node, _ in source.readers(wrt)]  # at once: it takes a run each
+        gradient = np.abs(source.gradients([wrt, *readers])[wrt])
         own = gradient[sample] if probe.graph.nodes[wrt].batched else gradient
         index = tuple(int(k) for k in np.unravel_index(int(np.argmax(own)), own.shape))
     place = _place(probe, wrt, (index,) if isinstance(index, int) else index)

@@ -71,17 +71,18 @@ def _grid_fits(terms: Terms, width: int, full: bool) -> bool:
     if (rows > _MOST_ROWS and not full) or columns < 2:
         return False
     every = [terms.values, *(read.values for read in terms.reads)]
-    size = max(len(_aligned(_cells_of(values))[0]) for values in every)
+    size = max(len(_aligned(_scaled(_ends(values))[0])[0]) for values in every)
     return (max(size, len(_PADDING)) + 1) * columns + 2 <= width
 
 
-def _cells_of(values: NDArray[np.float64]) -> list[float | None]:
+def _ends(values: NDArray[np.float64]) -> list[float | None]:
     """Enough numbers to tell how wide the columns must be."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return [0.0]
-    ends: list[float | None] = [float(finite.min()), float(finite.max())]
-    return [*ends, 0.5] if (finite != np.floor(finite)).any() else ends
+    low, high = float(finite.min()), float(finite.max())
+    broken = (finite != np.floor(finite)).any()
+    return [low, high, 0.37 * max(abs(low), abs(high))] if broken else [low, high]
 
 
 def _group_lines(terms: Terms, kind: str, width: int, full: bool) -> list[str]:
@@ -139,10 +140,20 @@ def _cells(read: Reads) -> list[float | None]:
 
 def _block(title: str, cells: Sequence[float | None], columns: int) -> list[str]:
     """A title and rows of numbers of one width."""
-    texts = _aligned(cells)
+    cells, unit = _scaled(cells)
+    texts, title = _aligned(cells), title + unit
     rows = [" ".join(texts[k : k + columns]) for k in range(0, len(texts), columns)]
     across = max(len(title), len(rows[0]))
     return [line.ljust(across) for line in (title, *rows)]
+
+
+def _scaled(cells: Sequence[float | None]) -> tuple[list[float | None], str]:
+    """Very small and very large numbers in units of a power of ten, and that."""
+    largest = max((abs(v) for v in cells if v is not None and math.isfinite(v)), default=0.0)
+    if largest == 0 or 0.01 <= largest < 1e6:
+        return list(cells), ""
+    exponent = math.floor(math.log10(largest))
+    return [v if v is None else v / 10.0**exponent for v in cells], f" ×1e{exponent:+03d}"
 
 
 def _aligned(cells: Sequence[float | None]) -> list[str]:
@@ -151,11 +162,7 @@ def _aligned(cells: Sequence[float | None]) -> list[str]:
     largest = max(sizes, default=0.0)
     whole = all(size == int(size) for size in sizes) and largest < 1e6
     decimals = 0 if whole else 3 - min(3, math.floor(math.log10(max(largest, 1.0))))
-    plain = whole or 0.01 <= largest < 1e6
-    texts = [
-        _PADDING if v is None else "0" if v == 0 else f"{v:.{decimals}f}" if plain else f"{v:.3g}"
-        for v in cells
-    ]
+    texts = [_PADDING if v is None else "0" if v == 0 else f"{v:.{decimals}f}" for v in cells]
     size = max(map(len, texts))
     return [text.rjust(size) for text in texts]
 

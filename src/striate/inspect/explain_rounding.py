@@ -7,6 +7,7 @@ order, the result of the order that the formula states, and distances in units i
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,10 +76,10 @@ def _is_product(e: Expr) -> bool:
 
 def _fused(step: Step | None) -> float:
     """Σ of exact products, rounded after each addition only."""
-    total = 0.0
+    total = array("f", [0.0])  # storing in it rounds, several times faster than np.float32
     for product in step.terms.values.tolist() if step is not None else ():
-        total = float(np.float32(total + product))
-    return total
+        total[0] = total[0] + product
+    return total[0]
 
 
 def sum_in_order(parts: Sequence[Terms]) -> Ordered:
