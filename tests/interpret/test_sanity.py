@@ -228,3 +228,25 @@ def test_a_probability_needs_two_classes() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
     with pytest.raises(OptionError, match=r"two classes or more .* Say of='score'"):
         interpret.deletion_insertion(net, X, np.ones((2, 8, 8)))
+
+
+def test_the_copy_is_the_network_with_its_statistics() -> None:
+    """Batch norm's running statistics are copied, and are not drawn anew."""
+    st.manual_seed(5)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    net.append(nn.Linear(144, 3))
+    for _ in range(3):
+        net(images(8))  # moves the statistics
+    seen: list[Any] = []
+
+    def method(copy: Any, x: Any, target: Any) -> Any:
+        seen.append({name: array.copy() for name, array in copy.state_dict().items()})
+        return interpret.saliency(copy, x, target)
+
+    found = interpret.randomization_test(net, X, method, 1)
+    np.testing.assert_allclose(found.maps[0], interpret.saliency(net, X, 1), rtol=1e-5, atol=1e-7)
+    before = net.state_dict()
+    assert before["1.running_var"].std() > 0
+    for name in ("1.running_mean", "1.running_var"):
+        np.testing.assert_array_equal(seen[-1][name], before[name])
+    assert not np.array_equal(seen[-1]["0.weight"], before["0.weight"])
