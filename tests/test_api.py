@@ -49,6 +49,7 @@ PUBLIC = [
     "scalar",
     "set_num_threads",
     "summary",
+    "train",
     "vjp",
 ]
 # Modules that others are made from: not public, though their names have no underscore.

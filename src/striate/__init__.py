@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         nn,
         optim,
         plot,
+        train,
     )
     from striate.formats.convert import convert
     from striate.formats.model_file import load, save
@@ -85,24 +86,13 @@ __all__ = [
     "scalar",
     "set_num_threads",
     "summary",
+    "train",
     "vjp",
 ]
 
 _MODULES = (
-    *(
-        "data",
-        "errors",
-        "filters",
-        "formats",
-        "fx",
-        "inspect",
-        "interpret",
-        "jit",
-        "models",
-        "nn",
-        "optim",
-    ),
-    *("plot", "utils"),
+    *("data", "errors", "filters", "formats", "fx", "graph", "inspect", "interpret", "jit"),
+    *("measure", "models", "nn", "optim", "plot", "sklearn", "train", "utils"),
 )
 _HOMES = {
     "Graph": "striate.graph.graph",

@@ -7,6 +7,7 @@ from striate.inspect.effective import EffectiveField, effective_receptive_field
 from striate.inspect.explain import Explanation, explain, explain_node, needed_values
 from striate.inspect.explain_gradient import GradientExplanation, explain_gradient
 from striate.inspect.matrix import matrix
+from striate.inspect.probe import Probe
 from striate.inspect.receptive import ReceptiveField, ReceptiveFields, receptive_field
 from striate.inspect.regions import Region, input_region, units_reached
 from striate.inspect.summary import Row, Summary, summarize, summary
@@ -17,6 +18,7 @@ __all__ = [
     "EffectiveField",
     "Explanation",
     "GradientExplanation",
+    "Probe",
     "ReceptiveField",
     "ReceptiveFields",
     "Region",
