@@ -65,6 +65,18 @@ def test_scores_are_taken_before_the_softmax() -> None:
     )
 
 
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_relu6_is_a_relu(backend: str) -> None:
+    """Units at 1, −1, 9 and 2: one passes, one is off, one is cut off, one weighs negative."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1, 4, False), nn.ReLU6(), nn.Linear(4, 1, False))
+    net[1].weight.data[...] = [[1], [-1], [9], [2]]
+    net[3].weight.data[...] = [[2, 3, 4, -5]]
+    x = np.ones((1, 1, 1, 1))
+    assert interpret.saliency(net, x, absolute=False, backend=backend).item() == 2 - 5 * 2
+    assert interpret.guided_backprop(net, x, backend=backend).item() == 2
+    assert interpret.deconvolution(net, x, backend=backend).item() == 2 - 3 + 4 * 9
+
+
 def test_channels_and_magnitudes() -> None:
     st.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2))

@@ -14,6 +14,8 @@ from typing import Any
 
 from striate.errors import OptionError, ShapeError, suggest
 from striate.formula.expression import (
+    Call,
+    Const,
     Expr,
     Tensor,
     Var,
@@ -248,15 +250,18 @@ def map_expression(attributes: Attributes) -> tuple[tuple[str, ...], Expr]:
 
 
 def is_relu(attributes: Attributes) -> bool:
-    """Whether a `map` node computes `max(x, 0)`.
+    """Whether a `map` node computes `max(x, 0)`, also cut off above as ReLU6 is.
 
-    >>> is_relu(map_attributes("relu")), is_relu(map_attributes("relu6"))
-    (True, False)
+    >>> [is_relu(map_attributes(name)) for name in ("relu", "relu6", "silu")]
+    [True, True, False]
     """
     names, body = map_expression(attributes)
     if len(names) != 1:
         return False
     x = Var(names[0])
+    if isinstance(body, Call) and body.function == "minimum":
+        inner, limit = body.arguments
+        body = inner if isinstance(limit, Const) and limit.value > 0 else body
     return body in (maximum(x, 0), maximum(0, x), where(x > 0, x, 0))
 
 

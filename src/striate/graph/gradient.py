@@ -45,7 +45,8 @@ __all__ = [
 TARGET = "target"
 RELU_RULES = ("gradient", "guided", "deconvolution")
 """What goes back through y = max(x, 0), g coming down: g where x > 0 (the gradient); max(g, 0)
-where x > 0 (guided backpropagation); max(g, 0) (deconvolution)."""
+where x > 0 (guided backpropagation); max(g, 0) (deconvolution). Alike where y is cut off above, as
+ReLU6 is: x > 0 then means where the slope is 1."""
 
 
 def differentiate(
