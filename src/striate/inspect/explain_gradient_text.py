@@ -32,7 +32,7 @@ def _part_lines(part: Part, width: int, full: bool) -> list[str]:
     head = f"through {part.node}: {part.op} of {reads}; dy = the gradient to {part.node}"
     lines = [*wrapped(head, width, ""), *wrapped(part.formula, width), ""]
     count = len(part.step.terms)
-    lines += term_lines(part.step.terms, "sum", width, full)
+    lines += term_lines(part.step.terms, "sum", width, full, part.product)
     return [*lines, f"  sum of {count} {'terms' if count != 1 else 'term'} = {number(part.value)}"]
 
 

@@ -44,23 +44,32 @@ def wrapped(text: str, width: int, first: str = "  ", rest: str = "      ") -> l
     )
 
 
-def term_lines(terms: Terms, kind: str, width: int, full: bool) -> list[str]:
-    """The terms of a sum ("sum") or maximum ("max"), as grids where they fit."""
-    products = len(terms.reads) > 1 and _multiplies(terms)
-    if len(terms.dims) >= 2 and products is not None and _grid_fits(terms, width, full):
-        return _group_lines(terms, kind, width, full)
-    return _list_lines(terms, kind, full)
+def term_lines(terms: Terms, kind: str, width: int, full: bool, product: bool = True) -> list[str]:
+    """The terms of a sum ("sum") or maximum ("max"), as grids where they fit.
+
+    Args:
+        terms, kind: what is shown.
+        width: columns.
+        full: whether all terms are.
+        product: whether a gradient's terms are products of what they read; else their slopes are
+            shown.
+    """
+    product = product and is_product(terms)
+    shows_all = product or len(terms.reads) == 1
+    if len(terms.dims) >= 2 and shows_all and _grid_fits(terms, width, full):
+        return _group_lines(terms, kind, width, full, product)
+    return _list_lines(terms, kind, full, product)
 
 
-def _multiplies(terms: Terms) -> bool | None:
-    """Whether the terms are products of what they read; None where they are something else."""
+def is_product(terms: Terms) -> bool:
+    """Whether the terms are products of what they read, and no other slope counts."""
     if terms.slopes is None:
         return True
-    product = np.ones(len(terms))
+    found = np.ones(len(terms))
     for read in terms.reads:
-        product = product * read.values
+        found = found * read.values
     with np.errstate(all="ignore"):
-        return True if np.allclose(product, terms.values, rtol=1e-9, atol=0.0) else None
+        return bool(np.allclose(found, terms.values, rtol=1e-9, atol=0.0, equal_nan=True))
 
 
 # ---- grids ---------------------------------------------------------------------------------------
@@ -71,6 +80,7 @@ def _grid_fits(terms: Terms, width: int, full: bool) -> bool:
     if (rows > _MOST_ROWS and not full) or columns < 2:
         return False
     every = [terms.values, *(read.values for read in terms.reads)]
+    every += [] if terms.slopes is None else [terms.slopes]
     size = max(len(_aligned(_scaled(_ends(values))[0])[0]) for values in every)
     return (max(size, len(_PADDING)) + 1) * columns + 2 <= width
 
@@ -85,7 +95,7 @@ def _ends(values: NDArray[np.float64]) -> list[float | None]:
     return [low, high, 0.37 * max(abs(low), abs(high))] if broken else [low, high]
 
 
-def _group_lines(terms: Terms, kind: str, width: int, full: bool) -> list[str]:
+def _group_lines(terms: Terms, kind: str, width: int, full: bool, product: bool) -> list[str]:
     """Grids over the last two dimensions, one set for each place on those before them."""
     size = terms.shape[-2] * terms.shape[-1]
     groups = terms.values.reshape(-1, size)
@@ -100,7 +110,7 @@ def _group_lines(terms: Terms, kind: str, width: int, full: bool) -> list[str]:
             outer = [a for dim in terms.dims[:-2] for a in dim]
             where = ", ".join(f"{a} = {part.at[a][0]}" for a in outer)
             lines.append(f"  {where}: part of the {kind} {number(float(parts[k]))}")
-        lines += [*_grids(part, terms.shape[-1], width), ""]
+        lines += [*_grids(part, terms.shape[-1], width, product), ""]
     if len(shown) < len(groups):
         hidden = np.delete(parts, shown)
         left = float(hidden.sum() if kind == "sum" else hidden.max())
@@ -113,9 +123,11 @@ def _group_lines(terms: Terms, kind: str, width: int, full: bool) -> list[str]:
     return lines[:-1]
 
 
-def _grids(terms: Terms, columns: int, width: int) -> list[str]:
+def _grids(terms: Terms, columns: int, width: int, product: bool) -> list[str]:
     """One grid a tensor and one of the products, side by side as far as they fit."""
     blocks = [_block(_title(read), _cells(read), columns) for read in terms.reads]
+    if not product and terms.slopes is not None:
+        blocks.append(_block("slope", terms.slopes.tolist(), columns))
     if len(blocks) > 1:
         blocks.append(_block("products", terms.values.tolist(), columns))
     lines: list[str] = []
@@ -176,12 +188,12 @@ def _title(read: Reads) -> str:
 # ---- lists ---------------------------------------------------------------------------------------
 
 
-def _list_lines(terms: Terms, kind: str, full: bool) -> list[str]:
+def _list_lines(terms: Terms, kind: str, full: bool, product: bool) -> list[str]:
     """One term a line: all of them in order, or the largest."""
     few = full or len(terms) <= _SHOWN_TERMS
     which = np.arange(len(terms)) if few else terms.largest(_SHOWN_TERMS)
     lines = [] if few else [f"  the {_SHOWN_TERMS} largest of {len(terms)} terms"]
-    lines += _columns(_rows(terms.take(which), kind))
+    lines += _columns(_rows(terms.take(which), product))
     if not few:
         rest = np.delete(terms.values, which)
         left = float(rest.sum()) if kind == "sum" else float(rest.max())
@@ -189,17 +201,16 @@ def _list_lines(terms: Terms, kind: str, full: bool) -> list[str]:
     return lines
 
 
-def _rows(terms: Terms, kind: str) -> list[list[str]]:
+def _rows(terms: Terms, product: bool) -> list[list[str]]:
     """The cells of each term: what was read, times what, what came out."""
     rows = []
-    plain = terms.slopes is None or _multiplies(terms) is not None
     for term in terms:
-        if plain:
+        if product:
             cells = [cell for place in term.places for cell in ("·", *_read_cells(place))][1:]
         else:
             cells = [*_read_cells(term.places[0]), "·", "slope", number(term.slope or 0.0)]
             cells += [f"(largest {_written(place)})" for place in term.places[1:]]
-        if len(term.places) > 1 or not plain:
+        if len(term.places) > 1 or not product:
             cells += ["→", number(term.value)]
         rows.append(cells)
     return rows

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from striate.formula.terms import Terms
 from striate.inspect.explain import Explanation
 from striate.inspect.explain_gradient import GradientExplanation
-from striate.inspect.explain_layout import verdict, wrapped
+from striate.inspect.explain_layout import is_product, verdict, wrapped
 from striate.inspect.explain_text import reductions, stage_name, summary_lines, total_line
 from striate.plot.page import (
     BLUE,
@@ -55,7 +55,8 @@ class _Sum:
     @property
     def is_grid(self) -> bool:
         shape = self.terms.shape
-        return len(shape) > 1 and shape[-1] > 1 and max(shape[-2:]) <= _MOST_CELLS
+        told = is_product(self.terms) or len(self.terms.reads) == 1
+        return told and len(shape) > 1 and shape[-1] > 1 and max(shape[-2:]) <= _MOST_CELLS
 
     @property
     def groups(self) -> int:
@@ -76,7 +77,8 @@ class _Sum:
     @property
     def columns(self) -> int:
         """Grids of one group: a grid for each tensor read, and the products."""
-        return len(self.terms.reads) + (len(self.terms.reads) > 1)
+        count = len(self.terms.reads) + (not is_product(self.terms))
+        return count + (count > 1)
 
     @property
     def side(self) -> float:
@@ -249,6 +251,8 @@ def _draw_grids(page: Page, each: _Sum, y: float) -> None:
 def _limits(each: _Sum) -> list[float]:
     """What the colours of each column end at, alike in all groups drawn."""
     rows = [read.values for read in each.terms.reads]
+    if each.terms.slopes is not None and not is_product(each.terms):
+        rows.append(each.terms.slopes)
     rows += [each.terms.values] if len(rows) > 1 else []
     return [float(np.abs(row[np.isfinite(row)]).max(initial=0.0)) or 1.0 for row in rows]
 
@@ -259,6 +263,8 @@ def _draw_group(
     """What is read, the other factor, the products."""
     rows, columns = each.terms.shape[-2:]
     grids = [(f"{r.tensor}", np.where(r.inside, r.values, np.nan)) for r in part.reads]
+    if part.slopes is not None and not is_product(each.terms):
+        grids.append(("slope", part.slopes))
     if len(grids) > 1:
         grids.append(("products" if each.kind == "sum" else "terms", part.values))
     for k, ((name, values), limit) in enumerate(zip(grids, limits, strict=True)):
@@ -342,8 +348,7 @@ def _term_name(terms: Terms, k: int) -> str:
         f"{p.tensor}[{', '.join(map(str, p.index))}] {number(p.value) if p.inside else 'pad'}"
         for p in term.places
     ]
-    product = math.prod(p.value for p in term.places)
-    if term.slope is not None and not math.isclose(product, term.value, rel_tol=1e-9):
+    if term.slope is not None and not is_product(terms):
         parts = [parts[0], f"slope {number(term.slope)}"]
     return " · ".join(parts)
 
