@@ -132,26 +132,27 @@ class Subject:
             ) from None
         return place if len(place) > 1 else place[0]
 
-    def said(self, target: Any, layer: str | None, backend: str | None) -> list[dict[str, Any]]:
+    def said(
+        self, where: str, target: Any, layer: str | None, backend: str | None
+    ) -> list[dict[str, Any]]:
         """What is looked at in each image: the place, its name, the score, its probability."""
         import numpy as np
 
+        from striate.interpret.faithfulness import softmax
         from striate.interpret.target import Target, at_places
 
-        probe = self.probe("interpret", backend)
+        probe = self.probe(where, backend)
         aim = Target(probe, target, count=len(self.images), layer=layer)
         values = probe.values(self.images, [aim.layer])[aim.layer].astype(np.float64)
         places = aim.places(values)
-        rows = values.reshape(len(values), -1)
-        shares = np.exp(rows - rows.max(axis=1, keepdims=True))
-        shares = (shares / shares.sum(axis=1, keepdims=True)).reshape(values.shape)
-        scores = layer is None and rows.shape[1] == aim.shape[0]
+        classes = aim.shape[0] if layer is None and aim.shape else 0
+        shares = softmax(values) if classes > 1 and classes == values[0].size else None
         found = []
         for k, file in enumerate(self.files):
             place = tuple(int(i) for i in places[k])
             one: dict[str, Any] = {"image": file, "layer": aim.layer, "at": list(place)}
             one["score"] = float(at_places(values, places)[k])
-            if scores and rows.shape[1] > 1:
+            if shares is not None:
                 one["class"] = self.names[place[0]]
                 one["probability"] = float(at_places(shares, places)[k])
             found.append({**one, "conversion": self.pictures[k].steps})
@@ -214,7 +215,7 @@ def tell(found: list[dict[str, Any]]) -> None:
 
 
 def described(one: dict[str, Any]) -> str:
-    """One line about what is looked at.
+    """What is looked at, in one line.
 
     >>> described({"layer": "fc", "at": [7], "class": "7", "score": 9.5, "probability": 0.25})
     'class 7, score 9.5 (25.0 %)'

@@ -80,12 +80,13 @@ def check(
 
     row = _row(method)
     subject = open_subject(model, images, background, normalize)
-    aim = subject.target(target, layer)
+    found = subject.said("check", subject.target(target, layer), layer, backend)
+    places = [tuple(one["at"]) for one in found]
     empty = baseline_pixels(subject, baseline, normalize)
     given: dict[str, Any] = {"layer": layer, "backend": backend}
     options = _options(row, empty)
     changed = randomization_test(
-        subject.net, subject.images, _method(row), aim, mode=mode, seed=seed, **given, **options
+        subject.net, subject.images, _method(row), places, mode=mode, seed=seed, **given, **options
     )
     orders = {
         "the map": changed.maps[0],
@@ -93,12 +94,11 @@ def check(
     }
     curves = {
         name: deletion_insertion(
-            subject.net, subject.images, order, aim, steps=steps, baseline=empty, **given
+            subject.net, subject.images, order, places, steps=steps, baseline=empty, **given
         )
         for name, order in orders.items()
     }
-    errors = _errors(row, subject, aim, empty, given)
-    found = subject.said(aim, layer, backend)
+    errors = _errors(row, subject, places, empty, given)
     path = out or "check.png"
     write_figure(_figure(row, subject, changed), path, quiet=True)
     if json:

@@ -252,9 +252,9 @@ def run_map(
         options["baseline"] = baseline_pixels(subject, options["baseline"], normalize)
     if "signed" in options:
         options["absolute"] = not options.pop("signed")
-    aim = subject.target(target, layer)
-    maps, errors = compute(row.method, subject, aim, layer=layer, backend=backend, **options)
-    found = subject.said(aim, layer, backend)
+    found = subject.said(row.method, subject.target(target, layer), layer, backend)
+    places = [tuple(one["at"]) for one in found]
+    maps, errors = compute(row.method, subject, places, layer=layer, backend=backend, **options)
     for k, one in enumerate(found):
         one["map"] = {"min": float(maps[k].min()), "max": float(maps[k].max())}
         if errors is not None:
@@ -305,7 +305,6 @@ def draw(
     from striate.plot import attribution
 
     several = len(found) > 1
-    titles = [described(one) for one in found]
     names = [f"{Path(one['image']).stem}\n{_short(one)}" for one in found] if several else ()
     return attribution(
         subject.shown,
@@ -313,7 +312,9 @@ def draw(
         names=names,
         channels=channels,
         title="What the network looks at",
-        under="" if several else f"{Path(found[0]['image']).name}: {titles[0]}",
+        under="Each map is of the number named beside its image"
+        if several
+        else f"{Path(found[0]['image']).name}: {described(found[0])}",
     )
 
 
