@@ -18,6 +18,7 @@ MODULES = [
     "striate.inspect.explain_layout",
     "striate.inspect.explain_rounding",
     "striate.inspect.explain_text",
+    "striate.inspect.probe",
     "striate.inspect.scores",
     "striate.program.reference",
     *(f"striate.formula.{m.name}" for m in pkgutil.iter_modules(striate.formula.__path__)),

@@ -187,7 +187,7 @@ def test_winograd_beside_black_pixels() -> None:
 
 def test_faults_are_told() -> None:
     graph, parameters, values = network()
-    with pytest.raises(ModelError, match=r"no layer 'jon'. Did you mean 'join'"):
+    with pytest.raises(ModelError, match=r"unknown layer 'jon'\. Did you mean 'join'"):
         explain_node(graph, parameters, values, "jon", (0,))
     with pytest.raises(
         OptionError, match=r"a place \(0…2, 0…5, 0…5\) in the output of '0', .*\(3, 0, 0\)"

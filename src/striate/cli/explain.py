@@ -147,11 +147,12 @@ def _check(
     of_gradients: tuple[Any, ...],
 ) -> None:
     """Refuse options that do not go together, before anything is computed."""
-    from striate.errors import ModelError, OptionError, suggest
+    from striate.errors import OptionError
+    from striate.inspect.probe import unknown_layer
 
     layers = [node.name for node in net.graph.steps]
     if layer is not None and layer not in layers:
-        raise ModelError(f"--layer: unknown layer {layer!r}. {suggest(layer, layers)}")
+        raise unknown_layer("--layer", layer, layers)
     if gradient is None and any(option is not None for option in of_gradients):
         raise OptionError(
             "--target, --loss, --label: expected only with --gradient, which says what is "

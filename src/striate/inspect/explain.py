@@ -22,7 +22,7 @@ from striate.formula.terms import Place, Step, Term
 from striate.graph.graph import LEAVES, Graph
 from striate.inspect.explain_numbers import Numbers
 from striate.inspect.explain_rounding import Ordered
-from striate.inspect.probe import Probe
+from striate.inspect.probe import Probe, unknown_layer
 
 if TYPE_CHECKING:
     from striate.inspect.explain_trace import Contribution, Trace
@@ -406,7 +406,7 @@ def greatest(
 def _require_place(graph: Graph, node: str, at: Sequence[int]) -> tuple[int, ...]:
     if node not in graph.nodes or graph.nodes[node].op in LEAVES:
         steps = [step.name for step in graph.steps]
-        raise ModelError(f"explain: there is no layer {node!r}. {suggest(node, steps)}")
+        raise unknown_layer("explain", node, steps)
     shape = graph.nodes[node].shape
     place = tuple(int(k) for k in at)
     if len(place) != len(shape) or not all(0 <= k < n for k, n in zip(place, shape, strict=True)):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.errors import ModelError, OptionError, ShapeError, suggest
+from striate.errors import ModelError, OptionError, ShapeError
 from striate.graph.graph import Graph, Node, Shape
 from striate.nn.execution import Plan, as_batch
 from striate.nn.module import Module
@@ -82,7 +83,7 @@ class Probe:
             ModelError: there is none of that name; the error lists those that there are.
         """
         if name not in self.layers:
-            raise ModelError(f"{self.where}: unknown layer {name!r}. {suggest(name, self.layers)}")
+            raise unknown_layer(self.where, name, self.layers)
         return self.graph.nodes[name]
 
     def shape(self, name: str) -> Shape:
@@ -199,6 +200,17 @@ class Probe:
         up = upstream(value) if callable(upstream) else upstream
         found = passage.pull({output: np.asarray(up, np.float32)})
         return value, found[target]
+
+
+def unknown_layer(where: str, name: str, layers: Sequence[str]) -> ModelError:
+    """The error that says which layers there are, all of them, in the network's order.
+
+    >>> str(unknown_layer("explain", "con1", ["conv1", "relu"]))
+    "explain: unknown layer 'con1'. Did you mean 'conv1'? There is: conv1, relu."
+    """
+    near = get_close_matches(name, layers, n=1, cutoff=0.5)
+    meant = f"Did you mean {near[0]!r}? " if near else ""
+    return ModelError(f"{where}: unknown layer {name!r}. {meant}There is: {', '.join(layers)}.")
 
 
 @contextmanager
