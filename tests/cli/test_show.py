@@ -27,8 +27,8 @@ def test_filters_of_the_first_convolution(cli, model, net, onnx, width):
     assert width("filters.png") > 500
     weights = st.load(model / "model.safetensors").state_dict()["conv.weight"]
     np.testing.assert_array_equal(np.load("kernels.npy"), weights)
-    for other in (net, onnx, "alexnet"):
-        assert cli("show", "filters", other, "--input", "1,8,8" if other != "alexnet" else
+    for other in (net, onnx, "squeezenet1_1"):
+        assert cli("show", "filters", other, "--input", "1,8,8" if other != "squeezenet1_1" else
                    "3,224,224", "--out", "f.svg").code == 0  # fmt: skip
     answer = cli("show", "filters", model, "--layer", "fc")
     assert answer.code == 2 and "unknown convolution 'fc'" in answer.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -112,10 +113,12 @@ def _draw(axes: Axes, expression: Expr, name: str, span: tuple[float, float]) ->
     x = np.linspace(*span, _POINTS)
     values = {names[0] if names else "x": x}
     slope = diff(expression, Var(names[0] if names else "x"))
-    for part, colour, wide in ((expression, BLUE, 1.6), (slope, ORANGE, 0.9)):
+    for part, colour, wide in ((slope, ORANGE, 0.9), (expression, BLUE, 1.6)):
         with np.errstate(all="ignore"):
             y = np.broadcast_to(np.asarray(evaluate(part, values), np.float64), x.shape)
-        axes.plot(x, _torn(x, y), color=colour, linewidth=wide, solid_capstyle="round")
+        above = 3 if part is slope else 2  # the thin line stays visible on the wide one
+        how: dict[str, Any] = {"color": colour, "linewidth": wide, "zorder": above}
+        axes.plot(x, _torn(x, y), solid_capstyle="round", **how)
 
 
 def _torn(x: Array, y: Array) -> Array:
