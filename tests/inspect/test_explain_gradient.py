@@ -67,7 +67,7 @@ def test_a_number_that_two_layers_read_has_two_parts() -> None:
 def test_batch_statistics_have_a_part_each() -> None:
     """x counts itself, in the mean and in the variance."""
     from striate.formula.operations import find_operation
-    from striate.inspect.explain_gradient import parts_of
+    from striate.inspect.explain_parts import parts_of
 
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=s) for s in ((3, 2, 2, 2), (2,), (2,), (2,), (2,))]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.formula.operations import OPERATIONS, find_operation
 from striate.graph.graph import Graph, Node
 from striate.inspect.explain import explain_node
-from striate.inspect.explain_gradient import parts_of
+from striate.inspect.explain_parts import parts_of
 
 Case = tuple[str, dict[str, Any], list[NDArray[Any]]]
 ALL: dict[str, Case] = import_module("tests.formula.conftest").CASES

@@ -223,7 +223,7 @@ class Numeric:
     def _down_scalar(self, e: Call, upstream: Array, domain: frozenset[str]) -> None:
         """Through scalar functions, by the rules of `diff`, to the reads and reductions below."""
         names: dict[Expr, Var] = {}
-        scalar = _abstract(e, names)
+        scalar = abstract(e, names)
         values = {var.name: self.value(leaf) for leaf, var in names.items()}
         for leaf, var in names.items():
             partial = diff(scalar, var)
@@ -301,12 +301,12 @@ def _affine(read: Read) -> bool:
     return all(index.affine for index in read.index)
 
 
-def _abstract(e: Expr, names: dict[Expr, Var]) -> Expr:
+def abstract(e: Expr, names: dict[Expr, Var]) -> Expr:
     """`e` with each read and reduction replaced by a scalar, noted in `names`."""
     if isinstance(e, (Read, Reduce)):
         return names.setdefault(e, Var(f"#{len(names)}"))
     if isinstance(e, Call):
-        return Call(e.function, tuple(_abstract(a, names) for a in e.arguments))
+        return Call(e.function, tuple(abstract(a, names) for a in e.arguments))
     return e
 
 

@@ -36,6 +36,7 @@ from striate.formula.expression import (
     diff,
     substitute,
 )
+from striate.formula.numeric import abstract
 from striate.formula.terms import Reads, Terms, Values, direct_reads
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _descend(formula: Formula, e: Expr, way: _Way, tensor: str | None, found: li
         )
     elif isinstance(e, Call):
         names: dict[Expr, Var] = {}
-        scalar = _abstract(e, names)
+        scalar = abstract(e, names)
         leaves = {var.name: leaf for leaf, var in names.items()}
         for leaf, var in names.items():
             if _concerns(formula, leaf, tensor):
@@ -123,15 +124,6 @@ def _concerns(formula: Formula, e: Expr, tensor: str | None) -> bool:
     if isinstance(e, Read):
         return e.tensor == tensor if tensor else e.tensor not in formula.constants
     return any(_concerns(formula, child, tensor) for child in children(e))
-
-
-def _abstract(e: Expr, names: dict[Expr, Var]) -> Expr:
-    """`e` with each read and reduction replaced by a scalar, noted in `names`."""
-    if isinstance(e, (Read, Reduce)):
-        return names.setdefault(e, Var(f"#{len(names)}"))
-    if isinstance(e, Call):
-        return Call(e.function, tuple(_abstract(a, names) for a in e.arguments))
-    return e
 
 
 def _size(formula: Formula, way: _Way, axis: str) -> int:

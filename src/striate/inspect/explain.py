@@ -22,7 +22,7 @@ from striate.formula.terms import Place, Step, Term
 from striate.graph.graph import LEAVES, Graph
 from striate.inspect.explain_numbers import Numbers
 from striate.inspect.explain_rounding import Ordered
-from striate.inspect.probe import Probe, unknown_layer
+from striate.inspect.probe import Probe, require_place, unknown_layer
 
 if TYPE_CHECKING:
     from striate.inspect.explain_trace import Contribution, Trace
@@ -97,6 +97,7 @@ class Explanation:
         at: the place asked for.
         sample: its sample in the batch.
         stages: the operations, in the order of computation.
+        numbers: all that is known of this run of the network.
     """
 
     node: str
@@ -394,7 +395,7 @@ def greatest(
 ) -> tuple[int, ...]:
     """A place in a layer's output: what of it is left open is where the output is greatest."""
     shape = probe.shape(layer)
-    head = () if index is None else (index,) if isinstance(index, int) else tuple(index)
+    head = () if index is None else tuple(int(k) for k in np.atleast_1d(index))
     if len(head) > 1 or len(head) == len(shape):
         return probe.place(layer, head)
     probe.place(layer, (*head, *(0,) * (len(shape) - len(head))))
@@ -405,14 +406,5 @@ def greatest(
 
 def _require_place(graph: Graph, node: str, at: Sequence[int]) -> tuple[int, ...]:
     if node not in graph.nodes or graph.nodes[node].op in LEAVES:
-        steps = [step.name for step in graph.steps]
-        raise unknown_layer("explain", node, steps)
-    shape = graph.nodes[node].shape
-    place = tuple(int(k) for k in at)
-    if len(place) != len(shape) or not all(0 <= k < n for k, n in zip(place, shape, strict=True)):
-        ranges = ", ".join(f"0…{n - 1}" for n in shape)
-        raise OptionError(
-            f"explain: expected a place ({ranges}) in the output of {node!r}, shape {shape}; "
-            f"got {place}."
-        )
-    return place
+        raise unknown_layer("explain", node, [step.name for step in graph.steps])
+    return require_place("explain", f"the output of {node!r}", graph.nodes[node].shape, at)

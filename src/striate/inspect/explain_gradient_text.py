@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from striate.inspect.explain_layout import number, term_lines, verdict, wrapped
 
 if TYPE_CHECKING:
-    from striate.inspect.explain_gradient import GradientExplanation, Part
+    from striate.inspect.explain_gradient import GradientExplanation
+    from striate.inspect.explain_parts import Part
 
 
 def gradient_text(found: GradientExplanation, width: int, full: bool) -> str:

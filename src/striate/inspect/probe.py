@@ -96,17 +96,7 @@ class Probe:
         Raises:
             OptionError: it is outside; the error shows the shape.
         """
-        shape = self.layer(name).shape
-        place = tuple(int(k) for k in at)
-        if len(place) != len(shape) or any(
-            not 0 <= k < n for k, n in zip(place, shape, strict=True)
-        ):
-            ranges = ", ".join(f"0…{n - 1}" for n in shape)
-            raise OptionError(
-                f"{self.where}: expected a place ({ranges}) in the output of {name!r}, shape "
-                f"{shape}; got {place}."
-            )
-        return place
+        return require_place(self.where, f"the output of {name!r}", self.layer(name).shape, at)
 
     def batch(self, x: ArrayLike) -> Float32:
         """Images as a batch (n, c, h, w) in float32; one image (c, h, w) is a batch of one.
@@ -211,6 +201,21 @@ def unknown_layer(where: str, name: str, layers: Sequence[str]) -> ModelError:
     near = get_close_matches(name, layers, n=1, cutoff=0.5)
     meant = f"Did you mean {near[0]!r}? " if near else ""
     return ModelError(f"{where}: unknown layer {name!r}. {meant}There is: {', '.join(layers)}.")
+
+
+def require_place(where: str, what: str, shape: Shape, at: Sequence[int]) -> tuple[int, ...]:
+    """A place in something of a shape, checked.
+
+    Raises:
+        OptionError: it is outside; the error shows the shape.
+    """
+    place = tuple(int(k) for k in at)
+    if len(place) != len(shape) or not all(0 <= k < n for k, n in zip(place, shape, strict=True)):
+        ranges = ", ".join(f"0…{n - 1}" for n in shape)
+        raise OptionError(
+            f"{where}: expected a place ({ranges}) in {what}, shape {shape}; got {place}."
+        )
+    return place
 
 
 @contextmanager
