@@ -77,7 +77,7 @@ def _write(figure: Any, path: Path) -> None:
     figure.savefig(whole, format="png", metadata={"Software": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(whole) as picture:
-        small = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
         small.save(path, optimize=True)
 
 

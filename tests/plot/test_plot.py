@@ -136,6 +136,19 @@ def test_confusion_shows_counts_and_recall():
     assert any("7 of 8 right (87.5 %)" in t.get_text() for t in figure.texts)
 
 
+def test_confusion_shows_precision_where_there_is_room():
+    texts = [t.get_text() for t in plot.confusion([[3, 1], [0, 3]]).axes[0].texts]
+    assert texts.count("75.0 %") == 2 and "precision" in texts
+    wide = plot.confusion(_confusion(20)).axes[0].texts
+    assert "recall" in [t.get_text() for t in wide]
+    assert "precision" not in [t.get_text() for t in wide]
+
+
+def test_only_all_are_100_percent():
+    figure = plot.confusion([[99999, 1], [0, 5]])
+    assert any("(>99.9 %)" in t.get_text() for t in figure.texts)
+
+
 def test_the_worst_mistake_comes_first():
     images = np.zeros((4, 1, 2, 2))
     images[2, 0, 0, 0] = 1.0

@@ -37,7 +37,7 @@ def confusion(
     """How often each true class (row) was predicted as each class (column).
 
     Cells show counts; the shading is the share of the row, so that rare classes read like common
-    ones. Recall stands at the right, precision below.
+    ones. Recall stands at the right, precision above where there is room.
 
     Args:
         counts: (classes, classes) whole numbers, `counts[true, predicted]`.
@@ -54,7 +54,7 @@ def confusion(
     cell = (
         0.46 if len(matrix) <= 12 else 0.34 if len(matrix) <= 24 else max(0.06, 7.0 / len(matrix))
     )
-    left = 0.42 + max(text_width(name, 8) for name in names)
+    left = max(0.42 + max(text_width(name, 8) for name in names), 0.62)
     slanted = max(text_width(name, 8) for name in names) > 0.9 * cell
     below = 0.38 + (0.72 * max(text_width(n, 8) for n in names) if slanted else 0.08)
     side = cell * len(matrix)
@@ -67,7 +67,7 @@ def confusion(
     _draw_cells(axes, matrix, cell)
     _draw_class_names(axes, names, slanted, cell)
     if cell >= 0.3:
-        _draw_margins(axes, matrix)
+        _draw_margins(axes, matrix, precision=cell >= 0.4)
     return page.figure
 
 
@@ -90,7 +90,10 @@ def _names(classes: Sequence[str] | None, count: int) -> list[str]:
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "–"
+    if not whole:
+        return "–"
+    text = f"{100 * part / whole:.1f} %"
+    return ">99.9 %" if part < whole and text == "100.0 %" else text
 
 
 def _draw_cells(axes: Axes, matrix: NDArray[np.int64], cell: float) -> None:
@@ -134,9 +137,14 @@ def _draw_class_names(axes: Axes, names: list[str], slanted: bool, cell: float) 
     axes.set_ylabel("true", labelpad=6)
 
 
-def _draw_margins(axes: Axes, matrix: NDArray[np.int64]) -> None:
+def _draw_margins(axes: Axes, matrix: NDArray[np.int64], precision: bool) -> None:
     count = len(matrix)
     how: dict[str, Any] = {"size": 7, "color": MUTED, "va": "center", "clip_on": False}
+    if precision:
+        axes.text(-0.62, -0.85, "precision", ha="right", **how)
+        for k in range(count):
+            share = _percent(matrix[k, k], matrix[:, k].sum())
+            axes.text(k, -0.85, share, ha="center", **{**how, "size": 6.5})
     axes.text(count - 0.35, -0.85, "recall", ha="left", **how)
     for k in range(count):
         recall = _percent(matrix[k, k], matrix[k].sum())
