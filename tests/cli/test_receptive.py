@@ -67,7 +67,7 @@ def test_onnx_files(cli, model, tmp_path):
     ("options", "message"),
     [
         (["--at", "1,1"], "--layer: expected the name of a layer"),
-        (["--layer", "pool1", "--at", "a"], "--at: expected whole numbers, as 5,4; got 'a'"),
+        (["--layer", "pool1", "--at", "a"], "--at: expected whole numbers, as 0,14,14; got 'a'"),
         (["--layer", "pool1", "--at", "14,0"], "shape (6, 14, 14), or one without"),
         (["--layer", "pool1", "--at", "1,1", "--pixel", "2,2"], "--pixel: expected alone"),
         (["--layer", "pool1", "--pixel", "2,2", "--out", "a.png"], "got --pixel"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from striate.cli.options import Backend, Background, Json, Model, print_json
+from striate.cli.options import Backend, Background, Json, Model, place_option, print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,7 +119,7 @@ def explain(
     if layer is None and gradient is None:
         raise typer.BadParameter("Missing option '--layer'.")
     net = open_model(model)
-    asked = (layer, None if at is None else _place(at, "--at"), gradient, target, loss, label)
+    asked = (layer, None if at is None else place_option(at, "--at"), gradient, target, loss, label)
     _check(net, layer, gradient, pixels, (target, loss, label))
     picture = read_for(net, image, background)
     found = _followed(_found(net, picture.array, asked, backend), back or (), pixels)
@@ -175,7 +175,7 @@ def _found(
         raise OptionError(
             f"--loss, --label: expected both or none; got --loss {loss}, --label {label}."
         )
-    place = None if target is None else _place(target, "--target")
+    place = None if target is None else place_option(target, "--target")
     targets = None if label is None else _targets(net, loss, label)
     return explain_gradient(
         net,
@@ -220,12 +220,3 @@ def _draw(found: Any, image: NDArray[np.float32], path: str) -> None:
 
     drawn = plot.trace(found, image) if isinstance(found, Trace) else plot.explanation(found)
     plot.save(drawn, path)
-
-
-def _place(text: str, option: str) -> tuple[int, ...]:
-    from striate.errors import OptionError
-
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(f"{option}: expected whole numbers, as 0,14,14; got {text!r}.") from None

@@ -57,13 +57,13 @@ def use_threads(count: int | None) -> None:
 
 
 def place_option(text: str, option: str) -> tuple[int, ...]:
-    """The value of an option that says a place, "5,4"."""
+    """The value of an option that says a place, "0,14,14"."""
     from striate.errors import OptionError
 
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"{option}: expected whole numbers, as 5,4; got {text!r}.") from None
+        raise OptionError(f"{option}: expected whole numbers, as 0,14,14; got {text!r}.") from None
 
 
 def print_json(data: object) -> None:
