@@ -14,19 +14,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 import striate as st
 from striate import interpret, nn
-from striate.interpret import colour_root
+from striate.cli.interpret_maximize import colours_of
 
 IMAGES = Path(__file__).parents[1] / "images"
 INVERTED = ("0.conv", "1.relu", "2.add", "3.relu", "4.relu", "5.add", "9")
-UNITS = {"2.add": (1, 4, 9), "3.relu": (2, 9, 11), "4.relu": (3, 5, 20)}
+UNITS = (2, 9, 11, 14)
 
 
-def save(figure: Any, name: str, dpi: int = 100, colours: int = 160) -> None:
+def save(figure: Any, name: str, dpi: int = 100, colours: int = 256) -> None:
     """Write a figure as PNG in a palette, to keep it small."""
     memory = io.BytesIO()
     figure.savefig(memory, dpi=dpi)
@@ -36,11 +35,8 @@ def save(figure: Any, name: str, dpi: int = 100, colours: int = 160) -> None:
 
 
 def classes(net: Any, train: Any) -> None:
-    """An image for each class."""
-    colours = colour_root(train.batch(np.arange(0, len(train), len(train) // 512))[0])
-    found = interpret.maximize(
-        net, units=range(10), colours=colours, jitter=4, tv=50.0, steps=384, batch_size=10
-    )
+    """An image for each class, as the page's command makes them."""
+    found = interpret.maximize(net, units=range(10), colours=colours_of("cifar10"), tv=50.0)
     figure = st.plot.maximized(
         found,
         names=train.classes,
@@ -52,16 +48,16 @@ def classes(net: Any, train: Any) -> None:
 
 def inversions(net: Any, test: Any) -> None:
     """Two photos, and what layers still know of them."""
-    images, _ = test.batch([3, 13])
-    layers = [interpret.invert(net, images, name, steps=300, tv=0.02) for name in INVERTED]
+    images, _ = test.batch([1263, 7013])
+    options = {"fourier": True, "colours": colours_of("cifar10"), "tv": 0.3, "lr": 0.1}
+    layers = [interpret.invert(net, images, name, **options) for name in INVERTED]
     save(st.plot.inverted(images, layers), "features_invert")
 
 
 def patches(net: Any, test: Any) -> None:
-    """Units of three layers, and what drives them."""
-    for layer, units in UNITS.items():
-        found = interpret.top_patches(net, test, layer, units, k=9, deconvolve=True)
-        save(st.plot.top_patches(found), f"features_patches_{layer.replace('.', '_')}")
+    """Units of a layer, and what drives them."""
+    found = interpret.top_patches(net, test, "3.relu", UNITS, deconvolve=True, outside=1.0)
+    save(st.plot.top_patches(found), "features_patches")
 
 
 def gabors(train: Any) -> None:
@@ -73,7 +69,7 @@ def gabors(train: Any) -> None:
         *(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * 16, 10)),
     )
     optimizer = st.optim.SGD(lr=0.05, momentum=0.9, nesterov=True, weight_decay=2e-3)
-    st.fit(net, train, epochs=8, batch_size=128, optimizer=optimizer, schedule="one-cycle",
+    st.fit(net, train, epochs=3, batch_size=128, optimizer=optimizer, schedule="one-cycle",
            augment="flip,crop4")  # fmt: skip
     fit = interpret.fit_gabor(net.state_dict()["0.weight"].mean(axis=1))
     print(fit)

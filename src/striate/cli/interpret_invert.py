@@ -17,7 +17,15 @@ from striate.cli.interpret import (
     write_figure,
     write_npy,
 )
-from striate.cli.interpret_maximize import Ground, Seed, as_pictures, ground_of, image_limits
+from striate.cli.interpret_maximize import (
+    ColourData,
+    Ground,
+    Seed,
+    as_pictures,
+    colours_of,
+    ground_of,
+    image_limits,
+)
 from striate.cli.options import Backend, Background, Json, Model, Threads, print_json, use_threads
 
 if TYPE_CHECKING:
@@ -49,6 +57,10 @@ def invert(
         float, typer.Option(metavar="W", min=0, help="Weight of the norm that bounds values.")
     ] = 0.0,
     alpha: Annotated[float, typer.Option(metavar="A", min=1, help="Its exponent.")] = 6.0,
+    fourier: Annotated[
+        bool, typer.Option("--fourier", help="Search by frequencies instead of pixels: smoother.")
+    ] = False,
+    data: ColourData = None,
     ground: Ground = "auto",
     background: Background = "auto",
     normalize: Normalize = "none",
@@ -79,6 +91,7 @@ def invert(
     subject = open_subject(model, images, background, normalize)
     low, high = image_limits(subject.net, normalize)
     centre = low + ground_of(subject.net, ground) * (high - low)
+    colours = colours_of(data)
     names = layers or usual_layers(subject.net)
     found = []
     for name in names:
@@ -95,6 +108,8 @@ def invert(
                     tv=tv,
                     norm=norm,
                     alpha=alpha,
+                    fourier=fourier,
+                    colours=colours,
                     seed=seed,
                     progress=progress,
                     backend=backend,

@@ -32,6 +32,15 @@ Ground = Annotated[
         help="The image without structure, about which it begins; auto asks the model file.",
     ),
 ]
+ColourData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|FOLDER",
+        help="Colour pictures whose colours the images shall have.",
+        show_default=False,
+    ),
+]
 _GROUNDS = {"dark": 0.0, "light": 1.0, "grey": 0.5}
 _COLOUR_SAMPLES = 512
 
@@ -79,14 +88,7 @@ def maximize(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Climb by pixels instead of frequencies.")
     ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FOLDER",
-            help="Colour pictures whose colours the images shall have.",
-            show_default=False,
-        ),
-    ] = None,
+    data: ColourData = None,
     ground: Ground = "auto",
     normalize: Normalize = "none",
     seed: Seed = 0,
@@ -129,7 +131,7 @@ def maximize(
             limits=(low, high),
             centre=low + ground_of(net, ground) * (high - low),
             fourier=not pixels,
-            colours=None if data is None else _colours(data),
+            colours=colours_of(data),
             jitter=jitter,
             blur=blur,
             l2=l2,
@@ -250,8 +252,10 @@ def _name(unit: Any, classes: tuple[str, ...]) -> str:
     return classes[unit] if isinstance(unit, int) and classes else unit_name(unit)
 
 
-def _colours(data: str) -> NDArray[np.float32]:
-    """The colours of some pictures of a data set, spread over all."""
+def colours_of(data: str | None) -> NDArray[np.float32] | None:
+    """The colours of some pictures of a data set, spread over all; None without one."""
+    if data is None:
+        return None
     import numpy as np
 
     from striate.data.named import load

@@ -95,6 +95,7 @@ def top_patches(
             k=count,
             one_per_image=not many,
             deconvolve=deconvolve,
+            outside=float(source.shape[0] == 3),  # white, as pictures are drawn
             prepare=None if normalize == "none" else lambda images: scaled(images, normalize),
             batch_size=batch_size,
             progress=progress,

@@ -32,7 +32,8 @@ class Penalties:
     Attributes:
         tv, beta: weight and exponent of the total variation.
         norm, alpha: weight and exponent of the distance from the centre.
-        blur, blur_every: the images are blurred by so many pixels every so many steps.
+        blur, blur_every: the images are blurred by so many pixels every so many steps; the blur
+            falls to 0 with the rate.
         jitter: most pixels by which they are shifted, anew for each step.
         radius: the longest distance ‖x − centre‖, or None.
     """
@@ -120,10 +121,10 @@ class Descent:
         state: dict[str, Any] = {name: np.zeros_like(z) for name in rule.state}
         for step in range(self.steps):
             gradient = self._gradient(z, loss, shifts)
-            rate = self.lr * 0.5 * (1 + np.cos(np.pi * step / self.steps))
-            hyper = dict(zip(rule.hyper, adam.hyper(step, rate), strict=True))
+            share = 0.5 * (1 + float(np.cos(np.pi * step / self.steps)))
+            hyper = dict(zip(rule.hyper, adam.hyper(step, self.lr * share), strict=True))
             z, state = apply_numpy(rule, z, gradient, state, hyper, np.float32)
-            z = self._bounded(z, step)
+            z = self._bounded(z, step, share)
             if self.progress is not None:
                 self.progress(step + 1, self.steps)
         return z
@@ -139,16 +140,16 @@ class Descent:
             total = _along_sphere(total, x - self.space.centre, self.penalties.radius)
         return self.space.pull(x, total)
 
-    def _bounded(self, z: Float32, step: int) -> Float32:
+    def _bounded(self, z: Float32, step: int, share: float) -> Float32:
         penalties = self.penalties
-        if penalties.blur and (step + 1) % penalties.blur_every == 0 and step + 1 < self.steps:
-            z = self.space.smoothed(z, penalties.blur)
+        if penalties.blur and (step + 1) % penalties.blur_every == 0:
+            z = self.space.smoothed(z, penalties.blur * share)  # small steps could not undo it
         z = self.space.project(z)
         if penalties.radius is None:
             return z
         away = self.space.image(z) - self.space.centre
-        share = np.minimum(1, penalties.radius / np.maximum(_lengths(away), 1e-30))
-        return self.space.of(self.space.centre + away * share.astype(np.float32))
+        kept = np.minimum(1, penalties.radius / np.maximum(_lengths(away), 1e-30))
+        return self.space.of(self.space.centre + away * kept.astype(np.float32))
 
     def _generator(self, stream: int) -> np.random.Generator:
         """Random numbers of their own for the shifts (0) and for each image (1, 2, …)."""

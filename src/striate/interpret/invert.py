@@ -59,6 +59,7 @@ def invert(
     norm: float = 0.0,
     alpha: float = 6.0,
     fourier: bool = False,
+    colours: ArrayLike | None = None,
     jitter: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
@@ -79,6 +80,7 @@ def invert(
         tv, tv_beta: weight and exponent of the total variation.
         norm, alpha: weight and exponent of the distance from the centre.
         fourier: write images by frequencies, as `maximize` does.
+        colours: a matrix (c, c) of the colours of natural images, as `colour_root` gives it.
         jitter: most pixels of a random shift of both images before each step.
         seed: of noise and shifts.
         progress: called with the steps done and all steps.
@@ -106,7 +108,7 @@ def invert(
     penalties.check(_WHERE)
     key_of(seed)
     space = image_space(
-        batch.shape[1:], _WHERE, limits=limits, centre=centre, colours=None, fourier=fourier
+        batch.shape[1:], _WHERE, limits=limits, centre=centre, colours=colours, fourier=fourier
     )
     features = _Features(probe, layer, batch)
     descent = Descent(space, penalties, lr, steps, seed, progress)

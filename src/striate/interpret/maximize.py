@@ -106,7 +106,7 @@ def maximize(
         colours: a matrix (c, c) of the colours of natural images, as `colour_root` gives it.
         jitter: most pixels of the random shift before each step; by default an eighth of the
             image.
-        blur: standard deviation in pixels of a blur after every fourth step.
+        blur: standard deviation in pixels of a blur after every fourth step; it falls with lr.
         l2: weight of the mean square distance from the centre.
         tv, tv_beta: weight and exponent of the total variation.
         radius: longest distance ‖x − centre‖₂ (pixels only).

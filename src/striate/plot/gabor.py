@@ -118,7 +118,7 @@ def _half_disc(page: Page, fit: GaborFit, top: float) -> None:
     axes.plot([-0.95, 0.95], [0, 0], color=FAINT, lw=0.7, zorder=1)
     for degrees in (0, 45, 90, 135, 180):
         _direction(axes, degrees)
-    axes.text(0, -0.02, "f, radians a pixel", size=6.5, color=MUTED, ha="center", va="top")
+    axes.text(-0.5, -0.02, "f, radians a pixel", size=6.5, color=MUTED, ha="center", va="top")
     # Rows of a filter run downwards: a wave along τ runs, seen on the page, along π − τ
     angle = np.pi - fit.tau[known]
     radius = fit.f[known] / reach * 0.9
@@ -138,7 +138,7 @@ def _half_disc(page: Page, fit: GaborFit, top: float) -> None:
 
 def _rings(reach: float) -> NDArray[np.float64]:
     """Round frequencies up to a little below `reach`."""
-    step = 0.5 if reach > 1.0 else 0.2 if reach > 0.4 else 0.1
+    step = next(s for s in (0.1, 0.2, 0.5, 1.0) if reach <= 4 * s or s == 1.0)
     return np.arange(step, reach, step)
 
 
