@@ -35,9 +35,8 @@ def _stage_lines(stage: Stage, width: int, full: bool) -> list[str]:
     for reduction in reductions(stage.step):
         lines += ["", *term_lines(reduction.terms, reduction.kind, width, full)]
         lines.append(f"  {total_line(reduction)}")
-    alone = _places(stage.step)
-    if alone and not (stage.op == "map" and len(stage.tensors) == 1):
-        lines += ["", *wrapped("reads " + ", ".join(map(_read, alone)), width)]
+    reads = reads_lines(stage, width)
+    lines += ["", *reads] if reads else []
     return [*lines, "", *summary_lines(stage, width)]
 
 
@@ -69,6 +68,14 @@ def total_line(step: Step) -> str:
         place = terms.reads[0].place(int(np.argmax(terms.values)))
         total += f", the first at {_name(place)}"
     return total
+
+
+def reads_lines(stage: Stage, width: int) -> list[str]:
+    """What a stage reads outside sums, with its places; of an activation it is said above."""
+    places = _places(stage.step)
+    if not places or (stage.op == "map" and len(stage.tensors) == 1):
+        return []
+    return wrapped("reads " + ", ".join(map(_read, places)), width)
 
 
 def _places(step: Step) -> list[Place]:

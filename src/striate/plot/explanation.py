@@ -18,7 +18,13 @@ from striate.formula.terms import Terms
 from striate.inspect.explain import Explanation
 from striate.inspect.explain_gradient import GradientExplanation
 from striate.inspect.explain_layout import is_product, verdict, wrapped
-from striate.inspect.explain_text import reductions, stage_name, summary_lines, total_line
+from striate.inspect.explain_text import (
+    reads_lines,
+    reductions,
+    stage_name,
+    summary_lines,
+    total_line,
+)
 from striate.plot.page import (
     BLUE,
     FAINT,
@@ -174,7 +180,11 @@ def _panels(found: Explanation) -> list[_Panel]:
             stage_name(stage),
             wrapped(stage.formula, _TEXT_COLUMNS, "", "    "),
             [_Sum(s.terms, s.kind, total_line(s)) for s in reductions(stage.step)],
-            [line.strip() for line in summary_lines(stage, _TEXT_COLUMNS)],
+            [
+                line.strip()
+                for made in (reads_lines, summary_lines)
+                for line in made(stage, _TEXT_COLUMNS)
+            ],
         )
         for stage in found.stages
     ]
