@@ -24,6 +24,7 @@ LAYERS = {
     "circular": (nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), (1, 5, 5)),
     "transposed": (nn.ConvTranspose2d(2, 2, 3, stride=2), (2, 3, 3)),
     "locally connected": (nn.LocallyConnected2d(1, 2, (5, 5), 3), (1, 5, 5)),
+    "tiled": (nn.TiledConv2d(1, 2, 2, tiles=2), (1, 5, 5)),
     "a line": (nn.Conv1d(2, 2, 4, padding=1), (2, 9)),
     "max pool": (nn.MaxPool2d(3, 2, padding=1), (2, 7, 7)),
     "average pool": (nn.AvgPool2d(3, 2, padding=1, count_include_pad=False), (2, 7, 7)),
@@ -127,6 +128,14 @@ def test_frames_are_drawn_whole(name):
         for edge in (pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:]):
             assert edge.min() > 250
     assert (first != last).mean() > 0.005
+
+
+def test_numbers_that_are_none_are_drawn_as_such():
+    image = np.ones((1, 5, 5))
+    image[0, 2, 2], image[0, 0, 0] = np.nan, np.inf
+    found = plot.sliding(nn.Conv2d(1, 1, 3), image)
+    assert _pixels(found.figure(0)).min() < 250
+    assert "null" in found.html()
 
 
 def test_the_output_is_filled_in_up_to_the_frame():

@@ -19,7 +19,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import PathPatch
@@ -368,16 +367,17 @@ def _outline(cells: NDArray[np.int64], cell: float, corner: tuple[float, float])
 
 
 def _signed(values: Array) -> dict[str, Any]:
-    limit = float(np.nanmax(np.abs(values))) or 1.0
+    finite = np.abs(values[np.isfinite(values)])
+    limit = float(finite.max(initial=0.0)) or 1.0
     return {"cmap": SIGNED, "vmin": -limit, "vmax": limit}
 
 
 def _colours(values: Array) -> dict[str, Any]:
     """Symmetric about 0 where a value is negative, else from 0."""
-    if values.min() < 0:
-        return _signed(values)
-    colours: Colormap = POSITIVE
-    return {"cmap": colours, "vmin": 0.0, "vmax": float(values.max()) or 1.0}
+    signed = _signed(values)
+    if (values < 0).any():
+        return signed
+    return {"cmap": POSITIVE, "vmin": 0.0, "vmax": signed["vmax"]}
 
 
 def short(value: float) -> str:
