@@ -253,6 +253,16 @@ def test_whole_flattened_and_constant() -> None:
     assert flat.at((17,)) == ((0, 2), (1, 3))  # channel 1, row 0, column 1
 
 
+def test_fields_larger_than_the_image_keep_their_size() -> None:
+    """A chain's field is a number whatever the image; only a global path makes it "all"."""
+    chain = nn.Sequential(*(nn.Conv2d(1, 1, 7, padding=3) for _ in range(4)))
+    found = receptive_field(chain, (1, 8, 8), "3")
+    assert found.text == "25" and found.whole == (True, True) and found.everywhere == (False, False)
+    gated = receptive_field(Gated(), (1, 7, 7))
+    last = gated[list(gated)[-1]]
+    assert last.text == "all" and last.everywhere == (True, True) and last.stride == (2, 2)
+
+
 def test_patches_in_a_row_find_back_to_their_places() -> None:
     """A vision transformer's way: patches, a row of them, and back to an image."""
 
@@ -342,6 +352,8 @@ def test_errors() -> None:
         input_region(net, (1, 8, 8), "0", (0, 6, 0))
     with pytest.raises(OptionError, match=r"in the input, shape \(1, 8, 8\)"):
         units_reached(net, (1, 8, 8), (8, 0), "0")
+    with pytest.raises(OptionError, match="expected a network or a graph; got str"):
+        receptive_field("resnet18", (3, 8, 8))  # type: ignore[call-overload]
     with pytest.raises(OptionError, match="input shape is known"):
         receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3)))
 

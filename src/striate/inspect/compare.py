@@ -141,7 +141,7 @@ def last_field(found: Summary) -> str:
     fields = found.receptive_fields
     if fields is None:
         return "–"
-    listed = [f for f in fields.values() if f.reads and not any(f.whole) and len(f.shape) > 1]
+    listed = [f for f in fields.values() if f.reads and not any(f.everywhere) and len(f.shape) > 1]
     return f"{listed[-1].text} (stride {listed[-1].stride_text})" if listed else "all"
 
 

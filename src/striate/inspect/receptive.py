@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -97,6 +97,12 @@ class ReceptiveField:
         return tuple(found)
 
     @property
+    def everywhere(self) -> tuple[bool, ...]:
+        """Whether all units look at the whole axis by a path of their own (global pooling)."""
+        both = zip(self.whole, self.laws, strict=True)
+        return tuple(whole and (law.dim is None or law.pooled) for whole, law in both)
+
+    @property
     def text(self) -> str:
         """The size, as it is said: "11", "3×5", "all".
 
@@ -106,10 +112,8 @@ class ReceptiveField:
         """
         if not self.reads:
             return "–"
-        if all(self.whole):
-            return "all"
-        both = zip(self.whole, self.size, strict=True)
-        return _together(["all" if whole else str(size) for whole, size in both])
+        both = zip(self.everywhere, self.size, strict=True)
+        return _together(["all" if everywhere else str(size) for everywhere, size in both])
 
     @property
     def stride_text(self) -> str:
@@ -322,8 +326,8 @@ def moved_law(law: Law, spots: Places, mine: Any, size: int) -> Law:
         return _straight(found, len(rows))
     others = tuple(k for k in range(spots.ndim) if k != dim)
     first, last = low.min(axis=others), high.max(axis=others)
-    probe = Law(dim, first, last, round(law.stride * size), law.aligned)
-    return reduced(probe if probe.monotone else Law(dim, first, last, 0, law.aligned))
+    probe = replace(law, dim=dim, low=first, high=last, step=round(law.stride * size))
+    return reduced(probe if probe.monotone else replace(probe, step=0))
 
 
 def _straight(law: Law, count: int) -> Law:
@@ -334,7 +338,7 @@ def _straight(law: Law, count: int) -> Law:
     steps = np.unique(np.diff(spans))
     if len(steps) != 1 or not np.isfinite(steps[0]):
         return law
-    return Law(law.dim, spans[0, :1], spans[1, :1], int(steps[0]), law.aligned)
+    return replace(law, low=spans[0, :1], high=spans[1, :1], step=int(steps[0]))
 
 
 def _carrier(low: Numbers, high: Numbers, law: Law) -> int | None:

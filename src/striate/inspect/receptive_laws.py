@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -38,6 +38,7 @@ class Law:
         high: (period,); −∞ where nothing is read.
         step: how far the span moves on in a period.
         aligned: whether all paths to here move by the same stride around the same centre.
+        pooled: whether one of the paths looks at one span from everywhere, as global pooling does.
     """
 
     dim: int | None
@@ -45,6 +46,7 @@ class Law:
     high: Numbers
     step: int
     aligned: bool = True
+    pooled: bool = False
 
     @property
     def period(self) -> int:
@@ -85,7 +87,8 @@ def reduced(law: Law) -> Law:
         if np.array_equal(law.low, law.low[within] + moved) and np.array_equal(
             law.high, law.high[within] + moved
         ):
-            return Law(law.dim, law.low[:q], law.high[:q], law.step * q // p, law.aligned)
+            step = law.step * q // p
+            return replace(law, low=law.low[:q], high=law.high[:q], step=step)
     return law
 
 
@@ -125,7 +128,7 @@ def composed(law: Law, dim: int, places: Places, valid: Any, step: int, size: in
     low = np.where(shown, low, np.inf).min(axis=1)
     high = np.where(shown, high, -np.inf).max(axis=1)
     moved = round(law.stride * step * times)
-    return reduced(Law(dim, low, high, moved, law.aligned))
+    return reduced(Law(dim, low, high, moved, law.aligned, law.pooled))
 
 
 def joined(laws: Sequence[Law], shape: Sequence[int], paths: bool = True) -> Law:
@@ -154,7 +157,8 @@ def joined(laws: Sequence[Law], shape: Sequence[int], paths: bool = True) -> Law
     low, high = np.min([low for low, _ in spans], axis=0), np.max([h for _, h in spans], axis=0)
     if paths:
         aligned &= len(along) == len(moving) and same and _centred(spans[: len(along)])
-    return reduced(Law(dim, low, high, round(main.stride * period), aligned))
+    pooled = any(law.pooled or law.dim is None for law in laws)
+    return reduced(Law(dim, low, high, round(main.stride * period), aligned, pooled))
 
 
 def _centred(spans: Sequence[tuple[Numbers, Numbers]]) -> bool:

@@ -23,7 +23,7 @@ def table(found: ReceptiveFields, width: int) -> str:
     from rich.markup import escape
     from rich.table import Table
 
-    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     rows.add_column("name", overflow="fold")
     for title in ("output", "field", "stride", "starts at", "first centre"):
         rows.add_column(title, justify="right", no_wrap=True)

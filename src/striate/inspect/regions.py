@@ -307,7 +307,10 @@ def graph_of(net: Module | Graph, input_shape: Sequence[int] | None, where: str)
         OptionError: the shape is not known, or there are several inputs.
     """
     from striate.inspect.probe import evaluating
+    from striate.nn.module import Module
 
+    if not isinstance(net, (Graph, Module)):
+        raise OptionError(f"{where}: expected a network or a graph; got {type(net).__name__}.")
     if isinstance(net, Graph):
         graph = net if input_shape is None else net.with_input_shape(tuple(input_shape))
     else:
