@@ -36,8 +36,7 @@ def guided_backprop(
     Returns:
         (n, c, h, w), signed.
     Raises:
-        ModelError, OptionError, ShapeError: as for `saliency`; also where there is no ReLU before
-            the layer.
+        ModelError, OptionError, ShapeError: as for `saliency`; also where there is no ReLU.
     Source: J. T. Springenberg, A. Dosovitskiy, T. Brox, M. Riedmiller: Striving for simplicity: the
         all convolutional net. 2014, arXiv:1412.6806.
 
@@ -76,8 +75,7 @@ def deconvolution(
     Returns:
         (n, c, h, w), signed.
     Raises:
-        ModelError, OptionError, ShapeError: as for `saliency`; also where there is no ReLU before
-            the layer.
+        ModelError, OptionError, ShapeError: as for `saliency`; also where there is no ReLU.
     Source: M. D. Zeiler, R. Fergus: Visualizing and understanding convolutional networks. 2013,
         arXiv:1311.2901.
 
@@ -96,13 +94,14 @@ def deconvolution(
 def rectified(probe: Probe, batch: Float32, aim: Target, rule: str) -> Float32:
     """What comes back at the pixels from each image's target by a rule for ReLUs, (n, c, h, w).
 
+    Before the first ReLU that is the gradient.
+
     Raises:
-        OptionError: there is no ReLU before the target's layer.
+        OptionError: the network has no ReLU.
     """
-    steps = probe.graph.pruned([aim.layer]).steps
-    if not any(node.op == "map" and is_relu(node.attributes) for node in steps):
+    if not any(node.op == "map" and is_relu(node.attributes) for node in probe.graph.steps):
         raise OptionError(
-            f"{probe.where}: expected a ReLU between the input and {aim.layer!r}, for it only "
-            "differs from the gradient there; got none. Use saliency, or a later layer."
+            f"{probe.where}: expected a network with a ReLU, for it only differs from the gradient "
+            "there; got none. Use saliency."
         )
     return input_gradient(probe, batch, aim, rule)
