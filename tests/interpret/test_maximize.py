@@ -118,6 +118,7 @@ def test_penalties_do_what_they_say():
     rough = total_variation(plain)[0] / plain.var()
     blurred = made(blur=1.0)
     assert total_variation(blurred)[0] / blurred.var() < 0.8 * rough
+    assert blurred.var() > 0.1 * plain.var()  # at the end nothing is blurred away
 
 
 def test_same_seed_same_bits_whatever_the_threads_and_the_company():
