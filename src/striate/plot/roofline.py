@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from striate.errors import OptionError
-from striate.measure.roofline import Point, Roofline
-from striate.measure.roofline import roofline as measured
 from striate.nn.module import Module
 from striate.plot.page import (
     BLUE,
@@ -26,6 +24,9 @@ from striate.plot.page import (
     plain,
     styled,
 )
+
+if TYPE_CHECKING:
+    from striate.measure.roofline import Point, Roofline
 
 _WIDTH, _HEIGHT, _TOP, _SIDE = 6.6, 3.6, 0.75, 0.55
 _KINDS = {
@@ -71,6 +72,8 @@ def roofline(
                 "plot.roofline: expected the shape of an image with a network, as in "
                 "roofline(net, (3, 224, 224)); got none."
             )
+        from striate.measure.roofline import roofline as measured
+
         found = measured(found, shape, batch=batch, seconds=seconds)
     if not found.points:
         raise OptionError("plot.roofline: expected a network that computes something; got none.")
