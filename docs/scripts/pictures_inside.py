@@ -26,6 +26,7 @@ def main(cifar: Path) -> None:
     write(learned(net), "inside_filters.png")
     pictures, _ = st.data.load("cifar10")[1].batch(range(32))
     write(of_cifar(net, pictures), "inside_shifts.png")
+    st.set_num_threads(1)
     write(
         plot.roofline(st.models.resnet18(), (3, 224, 224), seconds=5, title="Roofline: ResNet-18"),
         "inside_roofline.png",
