@@ -8,6 +8,7 @@ import pytest
 import striate as st
 from striate import nn
 from striate.errors import ModelError, OptionError, ShapeError
+from striate.inspect.probe import Probe
 from striate.interpret.image_space import Fourier, Pixels, blur, colour_root, image_space
 from striate.interpret.maximize import maximize
 from striate.interpret.regularize import alpha_norm, total_variation
@@ -151,10 +152,39 @@ def test_it_starts_from_given_images():
 
 
 def test_a_unit_that_is_off_everywhere_is_told():
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 1, groups=2))
     net.state_dict()["0.bias"][:] = (-100, 1)
-    found = maximize(net, "1", [0, 1], shape=(1, 6, 6), steps=3)
+    found = maximize(net, "2", [0, 1], shape=(1, 6, 6), steps=3)
     assert found.stuck.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6])
+def test_a_unit_whose_own_relu_is_off_is_climbed_until_it_is_on(activation):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), activation())
+    net.state_dict()["0.weight"][:] = 1
+    net.state_dict()["0.bias"][:] = (-6, -100)
+    options = {"shape": (1, 6, 6), "steps": 60, "lr": 0.1}
+    found = maximize(net, "1", [0, 1, (0, 1, 2)], **options)
+    assert not found.stuck.any()
+    np.testing.assert_array_equal(found.course[:, 0], 0)
+    assert (found.scores[[0, 2]] > 0.5).all()
+    assert found.scores[1] == 0  # −100 + 9 is as far as it goes
+    values = net(found.images)
+    np.testing.assert_allclose(found.scores[0], values[0, 0].mean(), rtol=1e-5)
+
+
+def test_where_its_relu_is_on_the_gradient_is_the_true_one():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
+    x = np.random.default_rng(0).random((1, 6, 6)).astype(np.float32)
+    found = maximize(net, "1", [0, 1, 2], shape=(1, 6, 6), start=x, steps=1, lr=0.01, jitter=0,
+                     fourier=False, limits=None)  # fmt: skip
+    values, gradient = Probe(net, (1, 6, 6)).gradient(
+        np.stack([x] * 3), "1", np.eye(3)[:, :, None, None] * np.ones((1, 1, 4, 4))
+    )
+    on = values[np.arange(3), np.arange(3)].any(axis=(1, 2))
+    assert on.any()
+    moved = np.sign((found.images - x)[on]) * (np.abs(gradient[on]) > 1e-4)
+    np.testing.assert_array_equal(moved, np.sign(gradient[on]) * (np.abs(gradient[on]) > 1e-4))
 
 
 def test_the_network_is_left_as_it_was_and_a_loaded_one_knows_its_shape(tmp_path):

@@ -154,8 +154,7 @@ def maximize(
         print_json({"layer": layer, "units": scores, "picture": out, "npy": npy})
         return
     for one in scores:
-        ending = "" if not one["stuck"] else "; no gradient reaches the image: choose the layer "
-        ending += "before the ReLU" if ending else ""
+        ending = "; no gradient reaches the image: try another --seed" if one["stuck"] else ""
         typer.echo(f"{layer} {one['unit']}: {one['first']:.4g} → {one['score']:.4g}{ending}")
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import OptionError
+from striate.formula.activation import is_relu, map_expression
+from striate.formula.expression import evaluate
 from striate.inspect.probe import Probe
 from striate.interpret.batches import positive
 from striate.interpret.descent import Descent, Penalties, Progress, require_number
@@ -42,7 +44,7 @@ class Maximized:
         images: (n, c, h, w) float32.
         scores: what each image gives, without shift or blur, (n,).
         course: the score at each step, (n, steps).
-        stuck: where no gradient ever reached the image, (n,): the unit is off on all of it.
+        stuck: where no gradient ever reached the image, (n,): ReLUs before the layer are all off.
     """
 
     layer: str
@@ -172,6 +174,9 @@ class _Climb:
         self.weights = np.zeros((len(self.units), *target.shape), np.float32)
         for row, unit in zip(self.weights, self.units, strict=True):
             row[unit] = 1 if isinstance(unit, tuple) else 1 / max(row[unit].size, 1)
+        node = probe.graph.nodes[self.layer]
+        self.relu = node.op == "map" and is_relu(node.attributes)
+        self.node = node.inputs[0] if self.relu else self.layer
 
     def given(self, start: ArrayLike) -> Float32:
         """The images to start from, one for each unit."""
@@ -189,22 +194,32 @@ class _Climb:
         stuck = np.ones(len(part), bool)
 
         def loss(x: Float32) -> tuple[Float32, Float32]:
-            passage = self.probe.start(x, self.layer, [self.probe.input])
-            gradient = passage.pull({self.layer: -upstream})[self.probe.input]
+            passage = self.probe.start(x, self.node, [self.probe.input])
+            scores, way = self._scored(passage.values[self.node], upstream)
+            gradient = passage.pull({self.node: -way})[self.probe.input]
             stuck[gradient.reshape(len(part), -1).any(axis=1)] = False
-            return self._scores(passage.values[self.layer], upstream), gradient
+            return scores, gradient
 
         images = self.space.image(descent.run(z, loss))
-        last = self.probe.start(images, self.layer, [self.probe.input]).values[self.layer]
-        return images, self._scores(last, upstream), np.stack(descent.course, axis=1), stuck
+        last = self.probe.start(images, self.node, [self.probe.input]).values[self.node]
+        return images, self._scored(last, upstream)[0], np.stack(descent.course, axis=1), stuck
 
-    @staticmethod
-    def _scores(values: Float32, upstream: Float32) -> Float32:
-        count = len(values)
-        found: Float32 = np.einsum(
-            "nk,nk->n", values.reshape(count, -1), upstream.reshape(count, -1)
-        )
-        return found
+    def _scored(self, values: Float32, weights: Float32) -> tuple[Float32, Float32]:
+        """The units' scores, and the gradient of each to `node`.
+
+        A unit whose ReLU is off everywhere has no gradient; it is climbed as if there were no ReLU
+        until it is on somewhere.
+        """
+        way = weights
+        if self.relu:
+            names, body = map_expression(self.probe.graph.nodes[self.layer].attributes)
+            rectified = np.asarray(evaluate(body, {names[0]: values}), np.float32)
+            way = weights * ((values > 0) & (rectified == values))
+            flat = way.reshape(len(way), -1)
+            flat[~flat.any(axis=1)] = weights.reshape(len(way), -1)[~flat.any(axis=1)]
+            values = rectified
+        axes = tuple(range(1, values.ndim))
+        return np.asarray((values * weights).sum(axis=axes), np.float32), way
 
 
 def image_shape(net: Module, shape: Sequence[int] | None, where: str) -> tuple[int, ...]:
