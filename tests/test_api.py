@@ -35,6 +35,7 @@ PUBLIC = [
     "gradient",
     "import_onnx",
     "inspect",
+    "interpret",
     "jacobian",
     "load",
     "load_torch",

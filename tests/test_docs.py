@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -36,9 +37,12 @@ def python_of(page: Path) -> list[str]:
 
 
 def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a folder; `recipes` of the examples can be imported."""
+    path = os.pathsep.join(filter(None, [str(ROOT / "examples"), os.getenv("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -51,6 +55,11 @@ def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     "page", [p for p in PAGES if python_of(p)], ids=lambda p: str(p.relative_to(DOCS))
 )
 def test_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    """A page that needs a data set says so in a comment, and is not run where that is absent."""
+    needs = re.search(r"^<!-- needs: ([\w-]+) -->$", page.read_text(encoding="utf-8"), re.M)
+    folder = os.environ.get("STRIATE_DATA", "")
+    if needs and not (Path(folder) / needs[1]).exists():
+        pytest.skip(f"needs {needs[1]} in $STRIATE_DATA")
     done = run_python("\n".join(python_of(page)), tmp_path)
     assert done.returncode == 0, done.stderr
 

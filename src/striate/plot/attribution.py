@@ -27,7 +27,8 @@ from striate.plot.page import (
 
 Array = NDArray[np.float64]
 _HEAD, _NAMES, _GAP, _BELOW, _BAND_GAP = 0.52, 0.24, 0.12, 0.44, 0.14
-_WIDTH, _LARGEST, _SMALLEST = 7.4, 1.75, 0.85
+_WIDTH, _LARGEST, _SMALLEST = 7.4, 1.75, 1.0
+_LINE = 0.15  # of a name
 _CHANNELS = ("sum", "largest", "colour")
 _FAINT = 0.45  # how much paler the image is under a map
 
@@ -104,18 +105,32 @@ def attribution(
             f"plot.attribution: expected {len(pictures)} names of images; got {len(names)}."
         )
     layout = _Layout(pictures.shape, len(columns), overlay, max([0.0, *map(_name_width, names)]))
+    heads = [_folded(name, layout.tile[0] + _GAP) for name in ("image", *columns)]
+    layout.lower(_LINE * max(head.count("\n") for head in heads))
     page = Page(max(layout.width, 4.2) + 2 * MARGIN, layout.height + 2 * MARGIN)
     page.title(title, under)
-    for k, name in enumerate(["image", *columns]):
+    for k, head in enumerate(heads):
         place = layout.left(k) + layout.tile[0] / 2
         weight = "normal" if k == 0 else "bold"
-        page.text(place, layout.top - 0.09, plain(name), size=8.5, weight=weight, ha="center")
+        page.text(place, layout.top - 0.09, plain(head), size=8.5, weight=weight, ha="center")
     for row, picture in enumerate(pictures):
         y = layout.top + row * layout.band
         if names:
             page.text(MARGIN, y + layout.tile[1] / 2, plain(names[row]), size=8.5, va="center")
         _draw_row(page, layout, y, spread(picture), [each[row] for each in columns.values()])
     return page.figure
+
+
+def _folded(name: str, width: float) -> str:
+    """A method's name on lines that are no wider than its column, where its words allow it."""
+    lines: list[str] = []
+    for word in name.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, 8.5, "bold") > width:
+            lines.append(word)
+        else:
+            lines[-1:] = [longer]
+    return "\n".join(lines)
 
 
 def _name_width(name: str) -> float:
@@ -207,6 +222,11 @@ class _Layout:
         self.band = rows * self.tile[1] + (rows - 1) * _GAP + _BELOW + _BAND_GAP
         self.width = names + columns * (self.tile[0] + _GAP) - _GAP
         self.height = _HEAD + _NAMES + shape[0] * self.band - _BAND_GAP
+
+    def lower(self, more: float) -> None:
+        """Make room above the pictures, for names of several lines."""
+        self.top += more
+        self.height += more
 
     def left(self, column: int) -> float:
         return MARGIN + self.names + column * (self.tile[0] + _GAP)

@@ -74,6 +74,7 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "striate",
     "pdf.fonttype": 42,
 }
+_WIDE = 0.38  # inches of a label that sticks out beyond a colour bar's end
 DPI = 200
 MARGIN = 0.35
 _FORMATS = ("pdf", "png", "svg")
@@ -184,8 +185,15 @@ class Page:
         axes.imshow(ramp, cmap=image.get_cmap(), aspect="auto", extent=(low, high, 0, 1))
         axes.set_yticks([])
         ticks = [low, 0.0, high] if low < 0 < high else [low, high]
-        axes.set_xticks(ticks, [number(t) for t in ticks])
+        texts = [number(t) for t in ticks]
+        wide = max(text_width(text, 7) for text in texts) > _WIDE
+        if wide and low == -high:
+            ticks, texts = [low, 0.0, high], ["", f"±{number(high)}", ""]
+        axes.set_xticks(ticks, texts)
         axes.tick_params(length=2, pad=1.5, labelsize=7)
+        if wide:  # nothing beyond the bar's ends: another one may be beside it
+            axes.get_xticklabels()[0].set_horizontalalignment("left")
+            axes.get_xticklabels()[-1].set_horizontalalignment("right")
         for spine in axes.spines.values():
             spine.set_visible(False)
         if label:
