@@ -177,14 +177,18 @@ def resample(images: Float32, rows: Array, columns: Array, outside: str) -> Floa
     return out
 
 
-def _inside(index: NDArray[np.int_], size: int, outside: str) -> tuple[NDArray[np.int_], Array]:
+def _inside(
+    index: NDArray[np.int_], size: int, outside: str
+) -> tuple[NDArray[np.int_], NDArray[np.bool_]]:
     """Indices brought inside, and whether their values count."""
     if outside == "wrap":
         return index % size, np.ones(index.shape, bool)
     if outside == "reflect" and size > 1:
         folded = index % (2 * size - 2)
         return np.where(folded < size, folded, 2 * size - 2 - folded), np.ones(index.shape, bool)
-    counts = np.ones(index.shape, bool) if outside != "zero" else (index >= 0) & (index < size)
+    counts = np.ones(index.shape, np.bool_)
+    if outside == "zero":
+        counts &= (index >= 0) & (index < size)
     return np.clip(index, 0, size - 1), counts
 
 

@@ -25,7 +25,6 @@ from striate.interpret.batches import positive
 from striate.interpret.descent import Descent, Penalties, Progress, require_number
 from striate.interpret.image_space import ImageSpace, image_space
 from striate.interpret.target import Target, scores_layer
-from striate.nn.graph_module import GraphModule
 from striate.nn.module import Module
 from striate.random import key_of
 
@@ -223,19 +222,18 @@ class _Climb:
 
 
 def image_shape(net: Module, shape: Sequence[int] | None, where: str) -> tuple[int, ...]:
-    """The shape of one image: as given, or as the network was saved with.
+    """The shape of one image: as given, as the network last had, or as it was saved with.
 
     Raises:
         OptionError: it is not given, and the network does not say it.
     """
-    if shape is not None:
-        return tuple(operator.index(k) for k in shape)
-    if not isinstance(net, GraphModule):
+    found: Any = shape or net.last_input_shape or getattr(net, "input_shape", None)
+    if found is None:
         raise OptionError(
-            f"{where}: expected shape, as (3, 32, 32): a network does not know for what images it "
-            "is."
+            f"{where}: expected shape, as (3, 32, 32): a network that was never called does not "
+            "know for what images it is."
         )
-    return net.input_shape
+    return tuple(operator.index(k) for k in found)
 
 
 def _as_units(units: Any) -> tuple[Unit, ...]:
