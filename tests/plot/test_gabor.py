@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
@@ -109,6 +112,11 @@ def test_inversions_stand_beside_their_images_and_wrap():
         plot.inverted(images[:1], layers)
     with pytest.raises(ShapeError, match="at least one layer"):
         plot.inverted(images, [])
+
+
+@pytest.mark.parametrize("name", ["gabor", "made"])
+def test_examples_in_docstrings(name):
+    assert doctest.testmod(importlib.import_module(f"striate.plot.{name}")).failed == 0
 
 
 def test_long_names_lose_their_beginning():

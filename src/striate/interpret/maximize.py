@@ -96,7 +96,7 @@ def maximize(
         layer: the node that the units are in; by default the network's scores, before a softmax.
         units: a channel (its mean over all places) or class, a place (c, i, j) as a tuple, or a
             sequence of these. A unit named twice gets two images, from different noise.
-        shape: of the images, (c, h, w); by default what a loaded network was saved for.
+        shape: of the images, (c, h, w); by default what the network last had or was saved for.
         steps: of the optimiser.
         lr: its rate: of the image's numbers, or of its frequencies.
         limits: the lowest and highest value, numbers or (c,) each; None for any. Frequencies are
