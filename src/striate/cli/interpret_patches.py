@@ -101,7 +101,9 @@ def top_patches(
             progress=progress,
             backend=backend,
         )
-    write_figure(plot.top_patches(found), out, quiet=json)
+    under = f"{source.name}, the {part} part"
+    under += "; left: deconvolutions; right: patches" if deconvolve else ""
+    write_figure(plot.top_patches(found, under=under), out, quiet=json)
     if npy is not None:
         write_npy(found.patches, npy, quiet=json)
     if json:
