@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import operations, problems, report
+from benchmarks import operations, problems, report, text
 from benchmarks.problems import Problem
 
 NAMES = list(operations.CASES)
@@ -34,11 +34,11 @@ def test_all_compute_the_same(name: str) -> None:
     result = operations.run(Problem("operation", name, {"threads": "2", "goal": "1"}), 1)
     assert [row.name for row in result.rows] == ["striate", "torch"]
     assert all(row.error is not None and row.error < 1e-5 for row in result.rows)
-    assert result.ratio and "wrong" not in report._short_rows(result)[0]
+    assert result.ratio and "wrong" not in report._race_cell(result)
 
 
 def test_beside_another_of_ours() -> None:
     settings = {"threads": "1", "against": "relu", "goal": "0.5"}
     result = operations.run(Problem("operation", "sqnl", settings), 1)
     assert [row.name for row in result.rows] == ["striate", "our relu"]
-    assert result.ratio and "against our own relu" in report._short_rows(result)[0]
+    assert result.ratio and "against our own relu" in text.title(result)
