@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import striate as st
 from striate import interpret, nn
 from striate.errors import ModelError, OptionError, ShapeError
 from striate.interpret.equivariance_moves import Grid, grids, move, resample, scrambled

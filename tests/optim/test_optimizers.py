@@ -87,7 +87,7 @@ CASES: list[tuple[optim.Optimizer, Callable[[], Iterator[Array]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "plain"), CASES, ids=lambda case: str(case)[:40])
+@pytest.mark.parametrize(("optimizer", "plain"), CASES, ids=[str(case[0]) for case in CASES])
 def test_rule_is_the_formula(
     optimizer: optim.Optimizer, plain: Callable[[], Iterator[Array]]
 ) -> None:
