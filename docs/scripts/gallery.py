@@ -134,9 +134,8 @@ SCENES = [
         "Which pieces of the data a unit answers to",
         "The nine test pictures that drive each of three channels of the last block most, and what "
         "of them reaches the unit. `striate interpret top-patches`.",
-        "found = interpret.top_patches(\n"
-        '    net, test, "5.add", units=[216, 242, 196], k=9, deconvolve=True\n'
-        ")\n"
+        'found = interpret.top_patches(net, test, "5.add", units=[216, 242, 196], k=9, '
+        "deconvolve=True)\n"
         "figure = plot.top_patches(found)",
     ),
     Scene(
@@ -155,9 +154,7 @@ SCENES = [
         "What a layer still knows",
         "Images that layers cannot tell from two photos. `striate interpret invert`.",
         'names = ["0.conv", "1.relu", "2.add", "3.relu", "4.relu", "9"]\n'
-        "layers = [\n"
-        "    interpret.invert(net, photos[:2], name, steps=300, tv=0.1) for name in names\n"
-        "]\n"
+        "layers = [interpret.invert(net, photos[:2], name, steps=300, tv=0.1) for name in names]\n"
         "figure = plot.inverted(photos[:2], layers)",
     ),
     Scene(
@@ -178,8 +175,10 @@ SCENES = [
         "A convolution of a 12×12 image by a 3×3 kernel, and a pooling: doubly blocked Toeplitz "
         "matrices. `striate show matrix`.",
         "figure = plot.matrix(\n"
-        '    {"convolution": (st.nn.Conv2d(1, 1, 3), (1, 12, 12)),\n'
-        '     "average pooling": (st.nn.AvgPool2d(2), (1, 12, 12))}\n'
+        "    {\n"
+        '        "convolution": (st.nn.Conv2d(1, 1, 3), (1, 12, 12)),\n'
+        '        "average pooling": (st.nn.AvgPool2d(2), (1, 12, 12)),\n'
+        "    }\n"
         ")",
     ),
     Scene(
