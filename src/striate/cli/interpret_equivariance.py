@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from striate.cli.interpret import Images, Normalize, app, open_subject, write_figure
-from striate.cli.options import Backend, Background, Json, Model, print_json
+from striate.cli.options import Backend, Background, Json, Model, PictureFile, print_json
 from striate.cli.show import Layers
 
 _AMOUNTS = {"shift": "0,1,2,4", "rotate": "0,5,15,45,90", "scale": "0.8,0.9,1,1.1,1.25",
@@ -44,9 +44,7 @@ def equivariance(
         bool,
         typer.Option("--inner", help="Leave out places that look beyond the image's borders."),
     ] = False,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "equivariance.png",
+    out: PictureFile = "equivariance.png",
     background: Background = "auto",
     normalize: Normalize = "none",
     json: Json = False,

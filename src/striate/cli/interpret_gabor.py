@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from striate.cli.interpret import app, require_writable, write_figure
-from striate.cli.options import Json, Model, print_json
+from striate.cli.options import Json, Model, PictureFile, print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,9 +41,7 @@ def gabor(
         int, typer.Option(metavar="N", min=1, help="Starts of the search for each filter.")
     ] = 4,
     most: Annotated[int, typer.Option(metavar="N", min=1, help="Filters that are drawn.")] = 24,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "gabor.png",
+    out: PictureFile = "gabor.png",
     json: Json = False,
 ) -> None:
     """Fit Gabor functions to a layer's filters: orientation, frequency, phase, and how well.

@@ -26,7 +26,16 @@ from striate.cli.interpret_maximize import (
     ground_of,
     image_limits,
 )
-from striate.cli.options import Backend, Background, Json, Model, Threads, print_json, use_threads
+from striate.cli.options import (
+    Backend,
+    Background,
+    Json,
+    Model,
+    PictureFile,
+    Threads,
+    print_json,
+    use_threads,
+)
 
 if TYPE_CHECKING:
     from striate.nn.graph_module import GraphModule
@@ -65,9 +74,7 @@ def invert(
     background: Background = "auto",
     normalize: Normalize = "none",
     seed: Seed = 0,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "invert.png",
+    out: PictureFile = "invert.png",
     npy: Npy = None,
     json: Json = False,
     threads: Threads = None,

@@ -15,7 +15,7 @@ from striate.cli.interpret import (
     write_figure,
     write_npy,
 )
-from striate.cli.options import Backend, Json, Model, Threads, print_json, use_threads
+from striate.cli.options import Backend, Json, Model, PictureFile, Threads, print_json, use_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,9 +92,7 @@ def maximize(
     ground: Ground = "auto",
     normalize: Normalize = "none",
     seed: Seed = 0,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "maximize.png",
+    out: PictureFile = "maximize.png",
     npy: Npy = None,
     json: Json = False,
     threads: Threads = None,

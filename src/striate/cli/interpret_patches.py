@@ -15,7 +15,16 @@ from striate.cli.interpret import (
     write_figure,
     write_npy,
 )
-from striate.cli.options import Backend, Data, Json, Model, Threads, print_json, use_threads
+from striate.cli.options import (
+    Backend,
+    Data,
+    Json,
+    Model,
+    PictureFile,
+    Threads,
+    print_json,
+    use_threads,
+)
 
 _MOST_UNITS = 16  # that are taken where none are named
 
@@ -53,9 +62,7 @@ def top_patches(
         typer.Option(metavar="N", min=1, help="Images at once.", show_default="what fits"),
     ] = None,
     normalize: Normalize = "none",
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "top-patches.png",
+    out: PictureFile = "top-patches.png",
     npy: Npy = None,
     json: Json = False,
     threads: Threads = None,

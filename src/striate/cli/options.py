@@ -37,6 +37,10 @@ Backend = Annotated[
         show_default="native",
     ),
 ]
+PictureFile = Annotated[
+    str,
+    typer.Option("--out", metavar="FILE", help="The picture to write: .png, .svg or .pdf."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Background = Annotated[
     str,

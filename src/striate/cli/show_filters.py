@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from striate.cli.interpret import write_figure, write_npy
+from striate.cli.options import PictureFile
 from striate.cli.show import Layers, Network, Shape, app
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def filters(
         int, typer.Option(metavar="N", min=1, help="Input channels of a filter.")
     ] = 8,
     input_shape: Shape = None,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "filters.png",
+    out: PictureFile = "filters.png",
     npy: Annotated[
         str | None,
         typer.Option(
@@ -101,9 +100,7 @@ def activations(
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="As relu, gelu; by default all."),
     ] = None,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "activations.png",
+    out: PictureFile = "activations.png",
 ) -> None:
     """Draw activation functions in blue and their derivatives in orange.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from striate.cli.interpret import Normalize, open_subject, write_figure, write_npy
-from striate.cli.options import Backend, Background, Json, Model, print_json
+from striate.cli.options import Backend, Background, Json, Model, PictureFile, print_json
 from striate.cli.show import Layers, app
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ def maps(
     model: Model,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.", show_default=False)],
     layers: Layers = None,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "maps.png",
+    out: PictureFile = "maps.png",
     npy: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write one layer's maps, as .npy.", show_default=False),

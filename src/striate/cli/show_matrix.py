@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from striate.cli.interpret import write_figure
+from striate.cli.options import PictureFile
 from striate.cli.show import Network, Shape, app
 
 
@@ -22,9 +23,7 @@ def matrix(
         ),
     ] = None,
     input_shape: Shape = None,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "matrix.png",
+    out: PictureFile = "matrix.png",
     npz: Annotated[
         str | None,
         typer.Option(

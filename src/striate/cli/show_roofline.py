@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from striate.cli.interpret import write_figure
-from striate.cli.options import Json, Threads, print_json, use_threads
+from striate.cli.options import Json, PictureFile, Threads, print_json, use_threads
 from striate.cli.show import Network, Shape, app
 
 
@@ -20,9 +20,7 @@ def roofline(
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.0, metavar="S", help="To measure for, about.")
     ] = 2.0,
-    out: Annotated[
-        str, typer.Option(metavar="FILE", help="The picture to write: .png, .svg or .pdf.")
-    ] = "roofline.png",
+    out: PictureFile = "roofline.png",
     json: Json = False,
 ) -> None:
     """Time a network's layers and draw them under this machine's measured roof.

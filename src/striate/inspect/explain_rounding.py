@@ -40,12 +40,6 @@ class Ordered:
     value: float
     fused: float | None = None
 
-    def equal_to(self, native: float) -> str | None:
-        """ "value" or "fused", where that is a program's number to the last bit; else None."""
-        if ulps(self.value, native) == 0:
-            return "value"
-        return "fused" if self.fused is not None and ulps(self.fused, native) == 0 else None
-
 
 def in_order(
     formula: Formula,
