@@ -63,6 +63,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Contents of files are named by their size: pytest would write out every byte.
+
+    Some contents hold the time they were made at, and processes that share the tests (xdist)
+    have to agree on every name.
+    """
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Each case runs on the widest native target and on one of the others, in turn.
 

@@ -40,11 +40,11 @@ PACKED = gzip.compress(WHOLE, mtime=0)
 @pytest.mark.parametrize(
     "content",
     [
-        WHOLE,
-        PACKED,
-        gzip.compress(WHOLE, 1),
-        gzip.compress(WHOLE[:7]) + gzip.compress(WHOLE[7:]),  # concatenated, as gzip allows
-        PACKED + bytes(100),  # zero padding, as tapes leave it
+        pytest.param(WHOLE, id="plain"),
+        pytest.param(PACKED, id="packed"),
+        pytest.param(gzip.compress(WHOLE, 1), id="packed with a time"),
+        pytest.param(gzip.compress(WHOLE[:7]) + gzip.compress(WHOLE[7:]), id="two members"),
+        pytest.param(PACKED + bytes(100), id="padded with zeros, as tapes leave it"),
     ],
 )
 def test_whole(tmp_path: Path, content: bytes) -> None:
