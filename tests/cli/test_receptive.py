@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import striate as st
-from striate import inspect
+from striate import inspect, nn
 
 
 def test_the_fields_of_all_layers(cli):
@@ -79,3 +79,34 @@ def test_onnx_files(cli, model, tmp_path):
 def test_bad_input(cli, options, message):
     answer = cli("receptive", "lenet5", *options)
     assert answer.code == 2 and message in answer.err, answer.err
+
+
+class Stereo(nn.Module):
+    """Two pictures of one form, a layer for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 5)
+
+    def forward(self, left, right):
+        return self.left(left[:, :, 1:-1, 1:-1]) + self.right(right)
+
+
+def test_of_several_inputs_one_is_named(cli, tmp_path, monkeypatch):
+    path = tmp_path / "stereo.safetensors"
+    st.save(Stereo(), path, input_shape=[(1, 8, 8), (1, 8, 8)])
+    answer = cli("receptive", path)
+    assert answer.code == 2
+    assert "expected the name of an input, as the network has 2; got none" in answer.err
+    answer = cli("receptive", path, "--input-name", "input_1", "--layer", "right", "--at", "0,0")
+    assert "looks at 25 numbers of input_1, within (0…0, 0…4, 0…4)" in answer.out
+    found = cli("receptive", path, "--input-name", "input", "--layer", "add", "--json").json
+    assert found["size"] == [3, 3] and found["start"] == [1, 1]
+    answer = cli("receptive", path, "--input-name", "input", "--layer", "add", "--pixel", "1,1")
+    assert "pixel (1, 1) reaches 2 numbers of 'add'" in answer.out
+    assert "one of input, input_1; got 'x'" in cli("receptive", path, "--input-name", "x").err
+    answer = cli("bench", path)
+    assert answer.code == 2 and "bench: expected a network with one input; got 2" in answer.err
+    monkeypatch.delenv("STRIATE_BACKEND")
+    answer = cli("tune", path)
+    assert answer.code == 0, answer.err

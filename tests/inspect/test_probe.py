@@ -85,7 +85,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(OptionError, match=r"expected a network; got function"):
         Probe(lambda x: x, (3,))  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"expected a network with one input; got 2"):
-        Probe(Sum(), [(2,), (2,)])  # type: ignore[list-item]
+        _ = Probe(Sum(), [(2,), (2,)]).input
 
 
 class Sum(nn.Module):

@@ -232,7 +232,7 @@ def read_for(net: GraphModule, image: str, background: str) -> Picture:
         raise OptionError(f"--background: unknown {background!r}. {suggest(background, known)}")
     if len(net.input_shape) != 3 or net.input_shape[0] not in (1, 3):
         raise ModelError(
-            f"predict: expected a network for pictures (1 or 3 channels, h, w); got one for "
+            f"{image}: expected a network for pictures (1 or 3 channels, h, w); got one for "
             f"{net.input_shape}."
         )
     if background == "auto":

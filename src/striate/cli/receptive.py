@@ -30,6 +30,7 @@ class _Asked:
     images: NDArray[np.float32] | None
     normalize: str
     layer: str | None
+    input: str | None
     json: bool
     out: str | None
     npy: str | None
@@ -75,6 +76,14 @@ def receptive(
     samples: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images of noise to measure with.")
     ] = 32,
+    input_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The input that is looked at, where the network has several.",
+            show_default=False,
+        ),
+    ] = None,
     input_shape: Shape = None,
     normalize: Normalize = "none",
     out: Annotated[
@@ -108,7 +117,7 @@ def receptive(
 
     net, shape = network_of(model, None if input_shape is None else shape_option(input_shape))
     images = read_images(net, shape, image) if image else None
-    asked = _Asked(net, shape, images, normalize, layer, json, out, npy)
+    asked = _Asked(net, shape, images, normalize, layer, input_name, json, out, npy)
     _check(asked, at, pixel, effective)
     if layer is None or (at is None and pixel is None and not effective):
         _say_fields(asked)
@@ -148,13 +157,13 @@ def _say_fields(asked: _Asked) -> None:
     from striate.inspect.receptive_text import describe
 
     if asked.layer is None:
-        found = receptive_field(asked.net, asked.shape)
+        found = receptive_field(asked.net, asked.shape, input=asked.input)
         if asked.json:
             print_json(found.to_dict())
         else:
             typer.echo(found.text(terminal_width()))
         return
-    field = receptive_field(asked.net, asked.shape, asked.layer)
+    field = receptive_field(asked.net, asked.shape, asked.layer, input=asked.input)
     if asked.json:
         print_json(field.to_dict())
     else:
@@ -169,13 +178,13 @@ def _say_region(asked: _Asked, at: str) -> None:
 
     layer = asked.layer or ""
     unit = place_option(at, "--at")
-    region = input_region(asked.net, asked.shape, layer, unit)
-    field = receptive_field(asked.net, asked.shape, layer)
+    region = input_region(asked.net, asked.shape, layer, unit, input=asked.input)
+    field = receptive_field(asked.net, asked.shape, layer, input=asked.input)
     if asked.json:
         print_json({**field.to_dict(), "unit": list(unit), **_as_json(region)})
     else:
         typer.echo(describe(field))
-        typer.echo(f"\nunit {unit} looks at {_words(region, 'the input')}")
+        typer.echo(f"\nunit {unit} looks at {_words(region, asked.input or 'the input')}")
     if asked.out is not None:
         picture = _picture(asked)
         under = f"{layer}, unit {unit}"
@@ -190,7 +199,7 @@ def _say_reached(asked: _Asked, pixel: str) -> None:
     from striate.inspect.regions import units_reached
 
     layer, spot = asked.layer or "", place_option(pixel, "--pixel")
-    region = units_reached(asked.net, asked.shape, spot, layer)
+    region = units_reached(asked.net, asked.shape, spot, layer, input=asked.input)
     if asked.json:
         print_json({"layer": layer, "pixel": list(spot), **_as_json(region)})
     else:

@@ -57,6 +57,12 @@ class Graph:
             self.append(node)
         self.outputs: tuple[str, ...] = tuple(outputs)
 
+    @property
+    def input_shape(self) -> tuple[Any, ...]:
+        """The shape of one sample; of several inputs a tuple of their shapes."""
+        shapes = tuple(node.shape for node in self.inputs)
+        return shapes[0] if len(shapes) == 1 else shapes
+
     def append(self, node: Node) -> Node:
         """Add a node; its name must be new and its inputs known."""
         if node.name in self.nodes:
@@ -134,12 +140,21 @@ class Graph:
         kept = [n for n in self.nodes.values() if n.name in needed or n.op == "input"]
         return Graph(kept, wanted)
 
-    def with_input_shape(self, shape: Shape) -> Graph:
-        """The same network on inputs of another shape; raises ShapeError on a misfit."""
-        graph = Graph(outputs=self.outputs)
+    def with_input_shape(self, *shapes: Shape) -> Graph:
+        """The same network on inputs of other shapes; raises ShapeError on a misfit.
+
+        Args:
+            shapes: one for each input, in the graph's order.
+        """
+        if len(shapes) != len(self.inputs):
+            raise ShapeError(
+                f"graph: expected a shape for each of {len(self.inputs)} inputs; got "
+                f"{len(shapes)}: {', '.join(map(str, shapes))}."
+            )
+        graph, left = Graph(outputs=self.outputs), iter(shapes)
         for node in self.nodes.values():
             if node.op == "input":
-                graph.append(replace(node, shape=tuple(shape)))
+                graph.append(replace(node, shape=tuple(next(left))))
             elif node.op == "parameter":
                 graph.append(node)
             else:

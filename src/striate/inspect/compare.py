@@ -158,10 +158,10 @@ def _row(found: Summary, row: Row | None) -> dict[str, Any] | None:
 def compare(
     a: Module,
     b: Module,
-    input_shape: Sequence[int] | None = None,
-    images: ArrayLike | None = None,
+    input_shape: Sequence[Any] | None = None,
+    images: Any = None,
     *,
-    shape_b: Sequence[int] | None = None,
+    shape_b: Sequence[Any] | None = None,
     backend: str | None = None,
 ) -> Comparison:
     """Two networks layer by layer: shapes, costs, receptive fields, weights, outputs.
@@ -170,9 +170,9 @@ def compare(
         a: a network.
         b: another.
         input_shape: of one sample, (c, h, w); by default that of the images, else what the
-            networks last had.
+            networks last had; of several inputs a tuple of shapes.
         images: (n, c, h, w) for which to compare the outputs of layers that stand beside each
-            other and have the same shape.
+            other and have the same shape; of several inputs a tuple with a batch of each.
         shape_b: of one sample of the second network where it differs; then no images.
         backend: "native" or "reference".
     Raises:
@@ -185,8 +185,10 @@ def compare(
     >>> [pair.mark for pair in compare(a, b, (1, 12, 12)).pairs]
     ['=', '=', '>', '≠']
     """
-    shape = input_shape
-    if images is not None and shape is None:
+    shape: Any = input_shape
+    if shape is None and isinstance(images, tuple):
+        shape = tuple(np.shape(one)[1:] for one in images)
+    elif shape is None and images is not None:
         shape = np.shape(images)[1:]
     graphs = graph_of(a, shape, "compare"), graph_of(b, shape_b or shape, "compare")
     found = tuple(summarize(graph) for graph in graphs)
@@ -263,17 +265,15 @@ def _weights(
 
 def _parameters(found: Summary, row: Row) -> list[str]:
     """The names of the parameters and running statistics that a layer reads."""
-    graph = found.graph
-    if graph is None:
-        return []
-    return [n for n in graph.nodes[row.name].inputs if graph.nodes[n].op == "parameter"]
+    nodes = found.graph.nodes
+    return [n for n in nodes[row.name].inputs if nodes[n].op == "parameter"]
 
 
 def _outputs(
     nets: tuple[Module, Module],
     found: Sequence[Summary],
     aligned: Sequence[_Aligned],
-    images: ArrayLike,
+    images: Any,
     backend: str | None,
 ) -> tuple[list[Distance | None], float | None, int]:
     """How far the outputs lie apart, layer by layer, and how often the greatest one agrees."""
@@ -281,8 +281,9 @@ def _outputs(
         Probe(net, own.input_shape, "compare", backend)
         for net, own in zip(nets, found, strict=True)
     ]
-    batch = probes[0].batch(images)
-    if not len(batch):
+    batch = probes[0].batches(images)
+    count = len(probes[0].fed(batch)[probes[0].inputs[0]])
+    if not count:
         raise OptionError("compare: expected at least one image; got none.")
     names = [[row.name for row in own.rows] for own in found]
     values = [probe.values(batch, listed) for probe, listed in zip(probes, names, strict=True)]
@@ -294,6 +295,6 @@ def _outputs(
             distances.append(Distance.of([values[0][left.name]], [values[1][right.name]]))
     ends = [value[probe.output] for probe, value in zip(probes, values, strict=True)]
     if ends[0].shape != ends[1].shape:
-        return distances, None, len(batch)
-    best = [end.reshape(len(batch), -1).argmax(axis=1) for end in ends]
-    return distances, float((best[0] == best[1]).mean()), len(batch)
+        return distances, None, count
+    best = [end.reshape(count, -1).argmax(axis=1) for end in ends]
+    return distances, float((best[0] == best[1]).mean()), count

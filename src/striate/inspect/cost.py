@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from striate.errors import OptionError
 from striate.graph.graph import Graph, Node, Shape
-from striate.inspect.summary import Row, Summary, summary
+from striate.inspect.summary import Row, summary
 
 if TYPE_CHECKING:
     from striate.nn.module import Module
@@ -62,7 +62,7 @@ def cost(layer: Module | Graph, input_shape: Sequence[int] | None = None) -> Cos
     (760, 588000, (10, 28, 28))
     """
     found = summary(layer, input_shape)
-    graph = _graph(layer, found)
+    graph = found.graph
     steps = graph.steps
     single = steps[0] if len(steps) == 1 else None
     return Cost(
@@ -74,12 +74,6 @@ def cost(layer: Module | Graph, input_shape: Sequence[int] | None = None) -> Cos
         multiplications={} if single is None else algorithms(graph, single, found.rows[0]),
         shape=graph.nodes[graph.outputs[0]].shape,
     )
-
-
-def _graph(layer: Module | Graph, found: Summary) -> Graph:
-    if isinstance(layer, Graph):
-        return layer.with_input_shape(found.input_shape)
-    return layer.to_graph(found.input_shape)
 
 
 def algorithms(graph: Graph, node: Node, row: Row) -> dict[str, int]:

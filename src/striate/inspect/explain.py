@@ -22,7 +22,8 @@ from striate.formula.terms import Place, Step, Term
 from striate.graph.graph import LEAVES, Graph
 from striate.inspect.explain_numbers import Numbers
 from striate.inspect.explain_rounding import Ordered
-from striate.inspect.probe import Probe, require_place, unknown_layer
+from striate.inspect.probe import Batch, Probe, require_place, unknown_layer
+from striate.nn.trace import takes
 
 if TYPE_CHECKING:
     from striate.inspect.explain_trace import Contribution, Trace
@@ -243,7 +244,7 @@ def agrees(native: float | None, value: float, allowed: float) -> bool:
 
 def explain(
     net: Module,
-    image: ArrayLike,
+    image: ArrayLike | tuple[ArrayLike, ...],
     layer: str,
     index: int | Sequence[int] | None = None,
     *,
@@ -257,7 +258,8 @@ def explain(
 
     Args:
         net: a network, in any mode: it is looked at as in evaluation.
-        image: one image (c, h, w), or a batch (n, c, h, w).
+        image: one image (c, h, w), or a batch (n, c, h, w); of a network with several inputs a
+            tuple with one of each.
         layer: the name of a node, as `summary` lists them.
         index: the number's place in the layer's output, (o, i, j); a channel alone means the place
             in it where the output is greatest, None that in all the output.
@@ -276,7 +278,7 @@ def explain(
     probe, x = opened(net, image, "explain", backend)
     probe.layer(layer)
     numbers = Numbers(
-        probe.graph, probe.parameters, {probe.input: x}, sample, lambda n: probe.values(x, n)
+        probe.graph, probe.parameters, probe.fed(x), sample, lambda n: probe.values(x, n)
     )
     numbers.require(needed_values(probe.graph, layer))
     return explained(numbers, layer, greatest(probe, layer, index, numbers.array(layer), sample))
@@ -363,27 +365,30 @@ def needed_values(graph: Graph, node: str) -> list[str]:
     return list(names)
 
 
-def opened(
-    net: Module, image: ArrayLike, where: str, backend: str | None
-) -> tuple[Probe, NDArray[np.float32]]:
-    """A network laid open for one image or for a batch, and the batch.
+def opened(net: Module, image: Any, where: str, backend: str | None) -> tuple[Probe, Batch]:
+    """A network laid open for one image or for a batch, and the batch; of several inputs each.
 
     Three axes are an image (c, h, w), any other number a batch, where the network takes it so.
     """
-    shape = np.shape(image)
     known: Any = getattr(net, "input_shape", None)
-    if known is not None:
-        probe = Probe(net, known, where, backend)
-        return probe, probe.batch(image)
-    forms = [shape[1:], shape] if len(shape) != 3 else [shape, shape[1:]]
     failure: ShapeError | None = None
-    for form in forms:
+    for form in [known] if known is not None else _forms(net, image):
         try:
             probe = Probe(net, form, where, backend)
-            return probe, probe.batch(image)
+            return probe, probe.batches(image)
         except ShapeError as error:
             failure = failure or error
-    raise failure or ShapeError(f"{where}: expected an image; got shape {shape}.")
+    raise failure or ShapeError(f"{where}: expected an image; got shape {np.shape(image)}.")
+
+
+def _forms(net: Module, image: Any) -> list[Any]:
+    """The shapes of one sample that images may be meant to have, the likelier first."""
+    if isinstance(image, tuple) and len(image) > 1 and takes(net, len(image)):
+        wholes = [np.shape(one) for one in image]
+        one, batch = tuple(wholes), tuple(shape[1:] for shape in wholes)
+        return [one, batch] if len(wholes[0]) == 3 else [batch, one]
+    shape = np.shape(image)
+    return [shape, shape[1:]] if len(shape) == 3 else [shape[1:], shape]
 
 
 def greatest(

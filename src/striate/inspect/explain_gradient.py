@@ -26,7 +26,7 @@ from striate.inspect.explain_numbers import Numbers
 from striate.inspect.explain_parts import Part, parts_of
 from striate.inspect.explain_rounding import TINY, Ordered, of_sum, of_winograd, sum_in_order
 from striate.inspect.explain_walk import may_be_winograd
-from striate.inspect.probe import Probe, require_place
+from striate.inspect.probe import Batch, Probe, require_place
 from striate.inspect.scores import scores_layer
 from striate.nn.gradients import resolved_loss
 
@@ -259,7 +259,7 @@ def _differentiable(node: Node, position: int) -> bool:
 
 def explain_gradient(
     net: Module,
-    image: ArrayLike,
+    image: ArrayLike | tuple[ArrayLike, ...],
     wrt: str,
     index: int | Sequence[int] | None = None,
     *,
@@ -277,9 +277,9 @@ def explain_gradient(
 
     Args:
         net: a network, in any mode: it is differentiated as it is in evaluation.
-        image: one image (c, h, w), or a batch (n, c, h, w); gradients to parameters are sums over
-            the batch.
-        wrt: what is differentiated to: the name of a parameter, a layer, or the input.
+        image: one image (c, h, w), or a batch (n, c, h, w); of a network with several inputs a
+            tuple with one of each. Gradients to parameters are sums over the batch.
+        wrt: what is differentiated to: the name of a parameter, a layer, or an input.
         index: the number in it, without the sample; by default that with the largest gradient.
         layer: what is differentiated; by default the scores, before a last softmax.
         target: the number of the layer, as `explain`'s index; by default the greatest.
@@ -312,7 +312,7 @@ def explain_gradient(
     output = probe.output if loss is not None else scores_layer(probe.graph)
     output = output if layer is None else probe.layer(layer).name
     numbers = Numbers(
-        probe.graph, probe.parameters, {probe.input: x}, sample, lambda n: probe.values(x, n)
+        probe.graph, probe.parameters, probe.fed(x), sample, lambda n: probe.values(x, n)
     )
     source = _source(probe, x, numbers, output, (target, upstream, loss, targets))
     _require_depends(source, wrt)
@@ -328,13 +328,14 @@ def explain_gradient(
 
 def _source(
     probe: Probe,
-    x: NDArray[np.float32],
+    x: Batch,
     numbers: Numbers,
     output: str,
     asked: tuple[Any, Any, Any, Any],
 ) -> Source:
     target, upstream, loss, targets = asked
     shape, sample = probe.shape(output), numbers.sample
+    count = len(probe.fed(x)[probe.inputs[0]])
     made: _Loss | None = None
     if loss is not None:
         y = numbers.array(output)
@@ -349,15 +350,15 @@ def _source(
     elif upstream is not None:
         up = np.asarray(upstream, np.float32)
         up = up[np.newaxis] if up.shape == shape else up
-        if up.shape != (len(x), *shape):
+        if up.shape != (count, *shape):
             raise ShapeError(
-                f"explain_gradient: expected an upstream gradient {(len(x), *shape)}, the shape "
+                f"explain_gradient: expected an upstream gradient {(count, *shape)}, the shape "
                 f"of {output!r}; got {np.shape(upstream)}."
             )
         of = f"Σ upstream · {output}"
     else:
         at = greatest(probe, output, target, numbers.array(output), sample)
-        up = np.zeros((len(x), *shape), np.float32)
+        up = np.zeros((count, *shape), np.float32)
         number = (sample, *at)
         up[number] = 1.0
         of = f"{output}[{', '.join(map(str, at))}]"

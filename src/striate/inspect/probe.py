@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from striate.program.gradient_program import GradientProgram, Passage
 
 Float32 = NDArray[np.float32]
+Batch: TypeAlias = Float32 | tuple[Float32, ...]  # of several inputs one of each
 _programs: weakref.WeakKeyDictionary[Plan, dict[Any, GradientProgram]] = weakref.WeakKeyDictionary()
 
 
@@ -34,12 +35,12 @@ class Probe:
 
     Args:
         net: the network, in any mode; one that was imported or loaded is a network like any other.
-        shape: of one sample, (c, h, w).
+        shape: of one sample, (c, h, w); of several inputs a tuple of such shapes.
         where: who asks, for errors.
         backend: "native" or "reference"; by default the one in force.
     Attributes:
         graph: the network's graph.
-        input: the name of its input.
+        inputs: the names of its inputs.
         output: the name of its output.
 
     >>> from striate import nn
@@ -51,7 +52,7 @@ class Probe:
     """
 
     def __init__(
-        self, net: Module, shape: Sequence[int], where: str = "probe", backend: str | None = None
+        self, net: Module, shape: Sequence[Any], where: str = "probe", backend: str | None = None
     ) -> None:
         if not isinstance(net, Module):
             raise OptionError(f"{where}: expected a network; got {type(net).__name__}.")
@@ -59,12 +60,22 @@ class Probe:
         with evaluating(net):
             self._plan = net.plan(tuple(shape))
         self.graph: Graph = self._plan.graph
-        if len(self.graph.inputs) != 1:
+        self.inputs = tuple(node.name for node in self.graph.inputs)
+        self.output = self.graph.outputs[0]
+
+    @property
+    def input(self) -> str:
+        """The name of the network's one input.
+
+        Raises:
+            OptionError: it has several.
+        """
+        if len(self.inputs) != 1:
             raise OptionError(
-                f"{where}: expected a network with one input; got {len(self.graph.inputs)}: "
-                f"{', '.join(node.name for node in self.graph.inputs)}."
+                f"{self.where}: expected a network with one input; got {len(self.inputs)}: "
+                f"{', '.join(self.inputs)}."
             )
-        self.input, self.output = self.graph.inputs[0].name, self.graph.outputs[0]
+        return self.inputs[0]
 
     @property
     def layers(self) -> list[str]:
@@ -88,7 +99,8 @@ class Probe:
 
     def shape(self, name: str) -> Shape:
         """The shape of a node's output, without the batch."""
-        return self.graph.nodes[self.input].shape if name == self.input else self.layer(name).shape
+        node = self.graph.nodes[name] if name in self.inputs else self.layer(name)
+        return node.shape
 
     def place(self, name: str, at: Sequence[int]) -> tuple[int, ...]:
         """A place in a layer's output, (c, i, j), checked.
@@ -104,26 +116,57 @@ class Probe:
         Raises:
             ShapeError: they have another shape than the network takes.
         """
+        return self._batch(x, self.input)
+
+    def batches(self, x: Any) -> Batch:
+        """What a network is run on: a batch, or of several inputs a tuple of batches.
+
+        Raises:
+            ShapeError: they have other shapes than the network takes, or are not equally many.
+        """
+        if len(self.inputs) == 1:
+            return self.batch(x)
+        if not isinstance(x, tuple | list) or len(x) != len(self.inputs):
+            got = f"{len(x)} arrays" if isinstance(x, tuple | list) else f"shape {np.shape(x)}"
+            raise ShapeError(
+                f"{self.where}: expected a tuple with an array for each of the network's inputs, "
+                f"{', '.join(self.inputs)}; got {got}."
+            )
+        found = tuple(self._batch(one, name) for one, name in zip(x, self.inputs, strict=True))
+        if len({len(batch) for batch in found}) > 1:
+            raise ShapeError(
+                f"{self.where}: expected as many samples of each input; got "
+                f"{', '.join(str(len(batch)) for batch in found)}."
+            )
+        return found
+
+    def fed(self, batches: Batch) -> dict[str, Float32]:
+        """What `batches` gave, by the names of the inputs."""
+        each = batches if isinstance(batches, tuple) else (batches,)
+        return dict(zip(self.inputs, each, strict=True))
+
+    def _batch(self, x: ArrayLike, name: str) -> Float32:
         array = as_batch(x, self.where)
-        expected = self.graph.inputs[0].shape
+        expected = self.graph.nodes[name].shape
         if array.ndim == len(expected):
             array = array[np.newaxis]
         if array.shape[1:] != expected:
+            of = "" if len(self.inputs) == 1 else f" for {name!r}"
             raise ShapeError(
-                f"{self.where}: expected images (n, {', '.join(map(str, expected))}); got shape "
-                f"{np.shape(x)}."
+                f"{self.where}: expected images (n, {', '.join(map(str, expected))}){of}; got "
+                f"shape {np.shape(x)}."
             )
         return array
 
     # ---- values and gradients -----------------------------------------------------------------
 
-    def values(self, x: ArrayLike, names: Sequence[str]) -> dict[str, Float32]:
+    def values(self, x: Any, names: Sequence[str]) -> dict[str, Float32]:
         """The outputs of nodes for a batch, each (n, …)."""
-        batch = self.batch(x)
+        batch = self.batches(x)
         for name in names:
             if name not in self.graph.nodes:
                 self.layer(name)  # refuses it
-        if not len(batch):
+        if not len(self.fed(batch)[self.inputs[0]]):
             return {n: np.empty((0, *self.graph.nodes[n].shape), np.float32) for n in names}
         found: dict[str, Float32] = self._inference().values(batch, self.parameters, list(names))
         return found
@@ -137,7 +180,7 @@ class Probe:
 
     def start(
         self,
-        x: ArrayLike,
+        x: Any,
         output: str,
         to: Sequence[str],
         relu: str = "gradient",
@@ -149,7 +192,7 @@ class Probe:
         gradients of Σ upstream · output by name. Programs are kept with the network.
 
         Args:
-            x: a batch.
+            x: a batch; of several inputs a tuple of batches.
             output: the node that upstream gradients are given to.
             to: nodes: the input, layers, parameters.
             relu: what goes back through ReLUs, one of `graph.gradient.RELU_RULES`.
@@ -165,11 +208,11 @@ class Probe:
             known[key] = build_gradient(
                 self.graph, outputs, list(to), relu=relu, backend=self.backend
             )
-        return known[key].start(self.batch(x), self.parameters)
+        return known[key].start(self.batches(x), self.parameters)
 
     def gradient(
         self,
-        x: ArrayLike,
+        x: Any,
         output: str,
         upstream: ArrayLike | Callable[[Float32], ArrayLike],
         to: str | None = None,
@@ -178,7 +221,7 @@ class Probe:
         """What came out of a node, and the gradient of Σ upstream · output to another.
 
         Args:
-            x: a batch.
+            x: a batch; of several inputs a tuple of batches.
             output: the node that the upstream gradient is given to.
             upstream: of its shape with the batch, or a function of the output that gives it.
             to: the node to differentiate to; by default the input.

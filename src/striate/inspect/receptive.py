@@ -31,7 +31,14 @@ from striate.inspect.receptive_laws import (
     read_law,
     reduced,
 )
-from striate.inspect.regions import Sides, graph_of, is_mover, require_layer, weighted_reads
+from striate.inspect.regions import (
+    Sides,
+    graph_of,
+    input_of,
+    is_mover,
+    require_layer,
+    weighted_reads,
+)
 
 if TYPE_CHECKING:
     from striate.nn.module import Module
@@ -174,18 +181,30 @@ class ReceptiveFields(Mapping[str, ReceptiveField]):
 
 @overload
 def receptive_field(
-    net: Module | Graph, input_shape: Sequence[int] | None = None, layer: None = None
+    net: Module | Graph,
+    input_shape: Sequence[Any] | None = None,
+    layer: None = None,
+    *,
+    input: str | None = None,
 ) -> ReceptiveFields: ...
 
 
 @overload
 def receptive_field(
-    net: Module | Graph, input_shape: Sequence[int] | None, layer: str
+    net: Module | Graph,
+    input_shape: Sequence[Any] | None,
+    layer: str,
+    *,
+    input: str | None = None,
 ) -> ReceptiveField: ...
 
 
 def receptive_field(
-    net: Module | Graph, input_shape: Sequence[int] | None = None, layer: str | None = None
+    net: Module | Graph,
+    input_shape: Sequence[Any] | None = None,
+    layer: str | None = None,
+    *,
+    input: str | None = None,
 ) -> ReceptiveFields | ReceptiveField:
     """The receptive fields of a network's layers, or of one.
 
@@ -195,14 +214,15 @@ def receptive_field(
 
     Args:
         net: a network or a graph.
-        input_shape: of one sample, (c, h, w); None for the one it last had. Channels come first;
-            the axes after them are those of space.
+        input_shape: of one sample, (c, h, w), of several inputs a tuple of such shapes; None for
+            the one it last had. Channels come first; the axes after them are those of space.
         layer: the layer to look at; None for all.
+        input: the name of the input that is looked at, where there are several.
     Returns:
         `ReceptiveFields`, by name; the layer's `ReceptiveField` where one is asked for.
     Raises:
         ModelError: there is no such layer; those that there are are listed.
-        OptionError: the shape is not known, or the network has several inputs.
+        OptionError: the shape is not known, or of several inputs none is named.
     Source: Araujo, Norris & Sim, Computing receptive fields of convolutional neural networks,
     Distill (2019), doi:10.23915/distill.00021.
 
@@ -213,15 +233,16 @@ def receptive_field(
     ((14, 14), (2, 2), (6.5, 6.5))
     """
     graph = graph_of(net, input_shape, "receptive_field")
+    source = input_of(graph, input, "receptive_field")
     if layer is None:
-        return fields(graph)
+        return fields(graph, source)
     require_layer(graph, layer, "receptive_field")
-    return fields(graph.pruned([layer]))[layer]
+    return fields(graph.pruned([layer]), source)[layer]
 
 
-def fields(graph: Graph) -> ReceptiveFields:
-    """The receptive fields of a graph with one input."""
-    source = graph.inputs[0]
+def fields(graph: Graph, source: Node | None = None) -> ReceptiveFields:
+    """The receptive fields of a graph in one of its inputs, by default the first."""
+    source = source or graph.inputs[0]
     space = range(2, len(source.shape) + 1) if len(source.shape) > 1 else range(1, 2)
     known: dict[str, Laws] = {source.name: {axis: identity(axis) for axis in space}}
     found = {source.name: _field(source, source.shape, known[source.name])}

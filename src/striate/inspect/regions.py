@@ -300,40 +300,55 @@ def box(mask: Mask) -> Sides:
     return tuple((int(a), int(b)) for a, b in zip(spots.min(0), spots.max(0), strict=True))
 
 
-def graph_of(net: Module | Graph, input_shape: Sequence[int] | None, where: str) -> Graph:
-    """A network's graph in evaluation for inputs of a shape, with one input.
+def graph_of(net: Module | Graph, input_shape: Sequence[Any] | None, where: str) -> Graph:
+    """A network's graph in evaluation for inputs of a shape.
 
     Raises:
-        OptionError: the shape is not known, or there are several inputs.
+        OptionError: the shape is not known.
     """
     from striate.inspect.probe import evaluating
     from striate.nn.module import Module
+    from striate.nn.trace import sample_shapes_of
 
     if not isinstance(net, (Graph, Module)):
         raise OptionError(f"{where}: expected a network or a graph; got {type(net).__name__}.")
     if isinstance(net, Graph):
-        graph = net if input_shape is None else net.with_input_shape(tuple(input_shape))
-    else:
-        shape = input_shape or net.last_input_shape or getattr(net, "input_shape", None)
-        if shape is None:
-            raise OptionError(
-                f"{where}: expected a network whose input shape is known; got a "
-                f"{type(net).__name__} that was never called. Give input_shape, as (1, 28, 28)."
-            )
-        with evaluating(net):
-            graph = net.to_graph(tuple(shape))
-    if len(graph.inputs) != 1:
+        return net if input_shape is None else net.with_input_shape(*sample_shapes_of(input_shape))
+    shape = input_shape or net.last_input_shape or getattr(net, "input_shape", None)
+    if shape is None:
         raise OptionError(
-            f"{where}: expected a network with one input; got {len(graph.inputs)}: "
-            f"{', '.join(node.name for node in graph.inputs)}."
+            f"{where}: expected a network whose input shape is known; got a {type(net).__name__} "
+            "that was never called. Give input_shape, as (1, 28, 28)."
         )
-    return graph
+    with evaluating(net):
+        return net.to_graph(shape)
+
+
+def input_of(graph: Graph, name: str | None, where: str) -> Node:
+    """The input that is asked about: that of the name, or the only one.
+
+    Raises:
+        OptionError: there is no such input, or there are several and none is named.
+    """
+    inputs = {node.name: node for node in graph.inputs}
+    if name is None and len(inputs) == 1:
+        return graph.inputs[0]
+    if name is None:
+        raise OptionError(
+            f"{where}: expected the name of an input, as the network has {len(inputs)}; got none. "
+            f"Give input, one of: {', '.join(inputs)}."
+        )
+    if name not in inputs:
+        raise OptionError(
+            f"{where}: expected input to be one of {', '.join(inputs)}; got {name!r}."
+        )
+    return inputs[name]
 
 
 def require_layer(graph: Graph, layer: str, where: str) -> Node:
     """The node of that name; an unknown one lists those that there are."""
     names = [node.name for node in graph.steps]
-    if layer not in names and layer != graph.inputs[0].name:
+    if layer not in names and layer not in [node.name for node in graph.inputs]:
         raise ModelError(f"{where}: unknown layer {layer!r}. {suggest(layer, names)}")
     return graph.nodes[layer]
 
@@ -360,9 +375,11 @@ def place_mask(shape: Shape, place: Sequence[int], where: str, of: str) -> Mask:
 
 def input_region(
     net: Module | Graph,
-    input_shape: Sequence[int] | None,
+    input_shape: Sequence[Any] | None,
     layer: str,
     place: Sequence[int],
+    *,
+    input: str | None = None,
 ) -> Region:
     """The numbers of the input that a unit depends on.
 
@@ -372,9 +389,11 @@ def input_region(
 
     Args:
         net: a network or a graph.
-        input_shape: of one sample, (c, h, w); None for the one it last had.
+        input_shape: of one sample, (c, h, w), of several inputs a tuple of such shapes; None for
+            the one it last had.
         layer: the layer, as `summary` names it.
         place: the unit (c, i, j) in its output, or (i, j) for the units of all channels there.
+        input: the name of the input that is asked about, where there are several.
     Returns:
         The set over the input, its box, and the box along the axes of space as if the input went
         on beyond its edges.
@@ -392,10 +411,11 @@ def input_region(
 
     graph = graph_of(net, input_shape, "input_region")
     node = require_layer(graph, layer, "input_region")
+    source = input_of(graph, input, "input_region")
     mask = place_mask(node.shape, place, "input_region", f"the output of {layer!r}")
     graph = graph.pruned([layer])
-    found = _backward(graph, layer, mask)[0]
-    field = fields(graph)[layer]
+    found = _backward(graph, layer, mask, source)[0]
+    field = fields(graph, source)[layer]
     at = tuple(int(k) for k in place)
     if len(at) < len(node.shape):
         if any(law.dim == 1 for law in field.laws):  # the channels lie at different places
@@ -404,8 +424,7 @@ def input_region(
     return Region(found, box(found), field.at(at))
 
 
-def _backward(graph: Graph, layer: str, mask: Mask) -> Mask:
-    source = graph.inputs[0].name
+def _backward(graph: Graph, layer: str, mask: Mask, source: Node) -> Mask:
     masks = {layer: mask}
     for node in reversed(graph.steps):
         mine = masks.pop(node.name, None)
@@ -417,23 +436,26 @@ def _backward(graph: Graph, layer: str, mask: Mask) -> Mask:
                 found = step.through(mine, number, back=True)
                 known = masks.get(come.name)
                 masks[come.name] = found if known is None else known | found
-    shape = (1, *graph.nodes[source].shape)
-    return np.asarray(masks.get(source, np.zeros(shape, bool)))
+    return np.asarray(masks.get(source.name, np.zeros((1, *source.shape), bool)))
 
 
 def units_reached(
     net: Module | Graph,
-    input_shape: Sequence[int] | None,
+    input_shape: Sequence[Any] | None,
     pixel: Sequence[int],
     layer: str,
+    *,
+    input: str | None = None,
 ) -> Region:
     """The units of a layer that depend on one number of the input.
 
     Args:
         net: a network or a graph.
-        input_shape: of one sample, (c, h, w); None for the one it last had.
+        input_shape: of one sample, (c, h, w), of several inputs a tuple of such shapes; None for
+            the one it last had.
         pixel: the place (c, i, j) in the input, or (i, j) for all its channels.
         layer: the layer, as `summary` names it.
+        input: the name of the input that the pixel is of, where there are several.
     Returns:
         The set over the layer's output, and its box.
     Raises:
@@ -446,7 +468,10 @@ def units_reached(
     ((0, 3), (1, 2), (1, 2))
     """
     graph = graph_of(net, input_shape, "units_reached")
-    source, node = graph.inputs[0], require_layer(graph, layer, "units_reached")
+    source, node = (
+        input_of(graph, input, "units_reached"),
+        require_layer(graph, layer, "units_reached"),
+    )
     masks = {source.name: place_mask(source.shape, pixel, "units_reached", "the input")}
     for step in map(lambda n: _Step(graph, n), graph.pruned([layer]).steps):
         parts = [

@@ -23,6 +23,7 @@ from striate.graph.statistics import buffers
 from striate.inspect import summary_text
 from striate.inspect.receptive import ReceptiveFields, fields
 from striate.inspect.summary_text import shape_text
+from striate.nn.trace import sample_shapes_of
 from striate.shapes import unreached
 
 if TYPE_CHECKING:
@@ -79,14 +80,14 @@ class Summary:
     """A network's layers and their sums, for one image.
 
     Attributes:
-        input_shape: of the image, (c, h, w).
+        input_shape: of the image, (c, h, w); of several inputs a tuple of shapes.
         rows: one for each operation, in order of computation.
         graph: what was summed up.
     """
 
-    input_shape: Shape
+    input_shape: tuple[Any, ...]
     rows: tuple[Row, ...]
-    graph: Graph | None = field(default=None, repr=False, compare=False)
+    graph: Graph = field(repr=False, compare=False)
 
     @property
     def parameters(self) -> int:
@@ -121,9 +122,7 @@ class Summary:
     @functools.cached_property
     def receptive_fields(self) -> ReceptiveFields | None:
         """Each layer's receptive field, by name; None where there are several inputs."""
-        if self.graph is None or len(self.graph.inputs) != 1:
-            return None
-        return fields(self.graph)
+        return fields(self.graph) if len(self.graph.inputs) == 1 else None
 
     def text(self, width: int = 100) -> str:
         """The table and the sums as plain text of at most `width` columns.
@@ -138,7 +137,7 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON data."""
         return {
-            "input_shape": list(self.input_shape),
+            "input_shape": _listed(self.input_shape),
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
             "operations": self.operations,
@@ -156,12 +155,13 @@ class Summary:
         return data
 
 
-def summary(net: Module | Graph, input_shape: Sequence[int] | None = None) -> Summary:
+def summary(net: Module | Graph, input_shape: Sequence[Any] | None = None) -> Summary:
     """What each layer of a network is and costs.
 
     Args:
         net: a network or a graph.
-        input_shape: of one image, (c, h, w); by default the one the network last had.
+        input_shape: of one image, (c, h, w), of several inputs a tuple of such shapes; by default
+            the one the network last had.
     Raises:
         OptionError: the shape is not known.
         ShapeError: the layers do not take it.
@@ -172,22 +172,22 @@ def summary(net: Module | Graph, input_shape: Sequence[int] | None = None) -> Su
     117600
     """
     if isinstance(net, Graph):
-        graph = net if input_shape is None else net.with_input_shape(tuple(input_shape))
-        return summarize(graph)
+        shapes = None if input_shape is None else sample_shapes_of(input_shape)
+        return summarize(net if shapes is None else net.with_input_shape(*shapes))
     shape = input_shape or net.last_input_shape or getattr(net, "input_shape", None)
     if shape is None:
         raise OptionError(
             f"summary: expected a network whose input shape is known; got a {type(net).__name__} "
             "that was never called. Write summary(net, (1, 28, 28)), the shape of one image."
         )
-    return summarize(net.to_graph(tuple(shape)))
+    return summarize(net.to_graph(shape))
 
 
 def summarize(graph: Graph) -> Summary:
     """What each operation of a forward graph is and costs."""
     counted = set(buffers(graph))  # running statistics are not learned
     rows = tuple(_row(graph, node, counted) for node in graph.steps)
-    return Summary(graph.inputs[0].shape, rows, graph)
+    return Summary(graph.input_shape, rows, graph)
 
 
 def _row(graph: Graph, node: Node, counted: set[str]) -> Row:
@@ -313,4 +313,9 @@ def _words(axis: str, places: tuple[int, ...]) -> str:
 
 
 def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
+    return {key: _listed(value) for key, value in row.items()}
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, those in them too."""
+    return [*map(_listed, value)] if isinstance(value, tuple) else value

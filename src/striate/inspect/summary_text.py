@@ -65,38 +65,44 @@ def text(found: Summary, width: int) -> str:
 
 def _columns(found: Summary) -> dict[str, list[_Column]]:
     """Every column there is, by what it is called here."""
-    fields = found.receptive_fields
+    fields, inputs = found.receptive_fields, found.graph.inputs
+    names = [i.name for i in inputs] if len(inputs) > 1 else ["input"]
 
-    def column(title: str, first: str, cell: Callable[[Row], str], right: bool = True) -> _Column:
-        return _Column(title, [first, *map(cell, found.rows)], right)
+    def column(
+        title: str, cell: Callable[[Row], str], right: bool = True, first: Sequence[str] = ()
+    ) -> _Column:
+        head = first or [""] * len(inputs)
+        return _Column(title, [*head, *map(cell, found.rows)], right)
 
     columns = {
-        "name": [column("name", "input", lambda row: row.name, right=False)],
-        "layer": [column("layer", "", lambda row: row.layer, right=False)],
-        "brief": [column("layer", "", lambda row: brief(row.layer), right=False)],
+        "name": [column("name", lambda row: row.name, False, names)],
+        "layer": [column("layer", lambda row: row.layer, right=False)],
+        "brief": [column("layer", lambda row: brief(row.layer), right=False)],
         "output": [
-            column("output", shape_text(found.input_shape), lambda row: shape_text(row.shape))
+            column(
+                "output",
+                lambda row: shape_text(row.shape),
+                first=[shape_text(i.shape) for i in inputs],
+            )
         ],
         "counts": [
-            column("parameters", "", lambda row: count(row.parameters)),
-            column("multiply-adds", "", lambda row: count(row.multiply_adds)),
+            column("parameters", lambda row: count(row.parameters)),
+            column("multiply-adds", lambda row: count(row.multiply_adds)),
         ],
         "short": [
-            column("params", "", lambda row: short_count(row.parameters)),
-            column("mult-adds", "", lambda row: short_count(row.multiply_adds)),
+            column("params", lambda row: short_count(row.parameters)),
+            column("mult-adds", lambda row: short_count(row.multiply_adds)),
         ],
-        "memory": [column("memory", "", lambda row: size_text(row.bytes))],
+        "memory": [column("memory", lambda row: size_text(row.bytes))],
     }
     if found.multiply_adds:
-        columns["share"] = [column("share", "", lambda row: _share(row, found, bars=False))]
-        columns["bars"] = [
-            column("share", "", lambda row: _share(row, found, bars=True), right=False)
-        ]
+        columns["share"] = [column("share", lambda row: _share(row, found, bars=False))]
+        columns["bars"] = [column("share", lambda row: _share(row, found, bars=True), right=False)]
     if fields is not None:
-        columns["field"] = [column("field", "", lambda row: fields[row.name].text)]
-        columns["stride"] = [column("stride", "", lambda row: fields[row.name].stride_text)]
+        columns["field"] = [column("field", lambda row: fields[row.name].text)]
+        columns["stride"] = [column("stride", lambda row: fields[row.name].stride_text)]
     if any(row.unread for row in found.rows):
-        columns["unread"] = [column("never read", "", lambda row: row.unread, right=False)]
+        columns["unread"] = [column("never read", lambda row: row.unread, right=False)]
     return columns
 
 

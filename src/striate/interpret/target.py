@@ -25,6 +25,7 @@ from striate.inspect.scores import scores_layer as scores_layer
 from striate.nn.execution import as_batch
 from striate.nn.graph_module import GraphModule
 from striate.nn.module import Module
+from striate.nn.trace import arguments, takes
 
 Float32 = NDArray[np.float32]
 Places = NDArray[np.intp]
@@ -179,6 +180,7 @@ def look_at(
     Raises:
         ShapeError: the images do not fit the network.
     """
+    _require_one_input(where, net)
     array = as_batch(x, where)
     whole, rest = tuple(array.shape), tuple(array.shape[1:])
     if isinstance(net, GraphModule) and len(net.graph.inputs) == 1:
@@ -196,6 +198,19 @@ def look_at(
     raise ShapeError(
         f"{where}: expected images that fit the network; got shape {whole}: {failure}"
     ) from failure
+
+
+def _require_one_input(where: str, net: Module) -> None:
+    """Refuse a network that is run on several inputs: a map is about one image."""
+    if isinstance(net, GraphModule):
+        inputs = [node.name for node in net.graph.inputs]
+    else:
+        inputs = ["x"] if not isinstance(net, Module) or takes(net, 1) else arguments(net)
+    if len(inputs) != 1:
+        raise OptionError(
+            f"{where}: expected a network with one input; got {type(net).__name__}, which takes "
+            f"{', '.join(inputs)}. explain and gradient take several."
+        )
 
 
 def one_hot(places: Places, shape: Sequence[int]) -> Float32:

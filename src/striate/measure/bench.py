@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import ShapeError
+from striate.errors import OptionError, ShapeError
 from striate.formula.update import UpdateRule
 from striate.graph.graph import Graph, Shape
 from striate.measure import peers, timing
@@ -96,9 +96,15 @@ def measure(
         seconds: to measure for, about; building comes on top.
     Raises:
         ShapeError: the network does not take such images.
+        OptionError: the network has several inputs.
     """
     train = rule is not None
     graph, weights = graph_of(net, input_shape, train)
+    if len(graph.inputs) != 1:
+        raise OptionError(
+            f"bench: expected a network with one input; got {len(graph.inputs)}: "
+            f"{', '.join(node.name for node in graph.inputs)}."
+        )
     images = np.random.default_rng(0).standard_normal((batch, *input_shape), np.float32)
     if rule is None:
         made = inference(graph, weights, images)

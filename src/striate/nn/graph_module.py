@@ -141,8 +141,7 @@ class GraphModule(Module):
     @property
     def input_shape(self) -> tuple[Any, ...]:
         """The per-sample shape that the graph was saved with; of several inputs their shapes."""
-        shapes = tuple(node.shape for node in self.graph.inputs)
-        return shapes[0] if len(shapes) == 1 else shapes
+        return self.graph.input_shape
 
     def forward(self, *inputs: Any) -> Any:
         """The graph's output, traced node by node."""

@@ -259,22 +259,33 @@ def _named(text: str, name: str, path: str) -> str:
     return f"{path}: {name}: {text}" if path else f"{name}: {text}"
 
 
+def takes(root: Traceable, count: int) -> bool:
+    """Whether `forward` takes this number of inputs."""
+    try:
+        inspect.signature(root.forward).bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def arguments(root: Traceable) -> list[str]:
+    """The names of what `forward` takes."""
+    return [
+        f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name
+        for p in inspect.signature(root.forward).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+
+
 def _require_arguments(root: Traceable, count: int) -> None:
     """Refuse a number of inputs that `forward` does not take."""
-    signature = inspect.signature(root.forward)
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        names = [
-            f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name
-            for p in signature.parameters.values()
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
-        ]
-        raise OptionError(
-            f"{type(root).__name__}: expected an input for each argument of "
-            f"forward({', '.join(names)}); got {count}. Call it with as many arrays; where a shape "
-            "is asked for, give a list of shapes, one an input."
-        ) from None
+    if takes(root, count):
+        return
+    raise OptionError(
+        f"{type(root).__name__}: expected an input for each argument of "
+        f"forward({', '.join(arguments(root))}); got {count}. Call it with as many arrays; where "
+        "a shape is asked for, give a list of shapes, one an input."
+    )
 
 
 def trace(root: Traceable, sample_shape: Any) -> Traced:

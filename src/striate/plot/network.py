@@ -99,7 +99,7 @@ def network(
     Returns:
         The figure.
     Raises:
-        OptionError: the shape is not known, or the network has several inputs.
+        OptionError: the shape is not known.
     Source: Sugiyama, Tagawa & Toda, Methods for visual understanding of hierarchical system
     structures (1981), for the layout.
     """
@@ -145,9 +145,9 @@ def _columns(sizes: dict[str, tuple[float, float]], lines: Sequence[tuple[str, s
 
 def _items(graph: Graph, fold: bool, names: bool) -> dict[str, _Item]:
     """The boxes by the name of the last node in each, in order of computation."""
-    source = graph.inputs[0]
     rows = {row.name: row for row in summarize(graph).rows}
-    items = {source.name: _Item([source], "input", _LEAF)}
+    inputs = graph.inputs
+    items = {i.name: _Item([i], "input" if len(inputs) == 1 else i.name, _LEAF) for i in inputs}
     readers: dict[str, int] = {}
     for node in graph.steps:
         for name in dict.fromkeys(_data(graph, node)):

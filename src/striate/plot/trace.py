@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,12 +29,17 @@ from striate.plot.page import (
 )
 
 _RED = "#b2403f"
-_WIDTH, _HEAD, _ROW, _STEP, _IMAGE, _SPACE = 7.4, 0.66, 0.34, 0.2, 1.9, 0.3
+_WIDTH, _HEAD, _ROW, _STEP, _IMAGE, _SPACE, _UNDER = 7.4, 0.66, 0.34, 0.2, 1.9, 0.3, 0.5
 _LETTERS = 7.5
 
 
 @styled
-def trace(found: Trace, image: ArrayLike | None = None, *, title: str = "") -> Figure:
+def trace(
+    found: Trace,
+    image: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    *,
+    title: str = "",
+) -> Figure:
     """What adds the most to a number, layer by layer to pixels: a tree, and the image beside it.
 
     A line of the tree is as thick as what it adds to the number at the top is large; red adds,
@@ -40,7 +47,8 @@ def trace(found: Trace, image: ArrayLike | None = None, *, title: str = "") -> F
 
     Args:
         found: what `Explanation.to_pixels` gave.
-        image: the image (c, h, w), or a batch of one.
+        image: the image (c, h, w), or a batch of one; of several inputs images by the inputs'
+            names.
         title: the headline.
     Returns:
         The figure.
@@ -53,16 +61,19 @@ def trace(found: Trace, image: ArrayLike | None = None, *, title: str = "") -> F
     """
     rows = _rows(found, 0)
     place = ", ".join(map(str, found.at))
-    height = max(_ROW * len(rows), 0.0 if image is None else _IMAGE + 0.5)
+    images = _images(found, image)
+    height = max(_ROW * len(rows), sum(one.size[1] + _UNDER for one in images))
     page = Page(_WIDTH + 2 * MARGIN, _HEAD + height + 2 * MARGIN)
     page.title(
         plain(title or f"What {found.node}[{place}] = {number(found.value)} is made of"),
         "what each number adds, its share; red adds, blue takes away; … what was not followed",
     )
-    room = _WIDTH - (0.0 if image is None else _IMAGE + _SPACE)
+    room = _WIDTH - (_IMAGE + _SPACE if images else 0.0)
     _draw_tree(page, rows, abs(found.value), room)
-    if image is not None:
-        _draw_image(page, found, np.asarray(image, np.float64))
+    top = MARGIN + _HEAD
+    for one in images:
+        _draw_image(page, one, top)
+        top += one.size[1] + _UNDER
     return page.figure
 
 
@@ -141,23 +152,49 @@ def _cut(text: str, room: float) -> str:
     return text
 
 
-def _draw_image(page: Page, found: Trace, image: NDArray[np.float64]) -> None:
+@dataclass(frozen=True)
+class _Image:
+    """An image, the pixels of it that were reached, and what it is called where there are more."""
+
+    picture: NDArray[np.float64]
+    pixels: tuple[Trace, ...]
+    name: str
+
+    @property
+    def size(self) -> tuple[float, float]:
+        h, w = self.picture.shape[1:]
+        return (_IMAGE, _IMAGE * h / w) if w >= h else (_IMAGE * w / h, _IMAGE)
+
+
+def _images(found: Trace, image: ArrayLike | Mapping[str, ArrayLike] | None) -> list[_Image]:
+    """What is drawn beside the tree: whatever is an image."""
+    if image is None:
+        return []
+    images = []
+    for name, given in image.items() if isinstance(image, Mapping) else [("", image)]:
+        array = np.asarray(given, np.float64)
+        picture = array[0] if array.ndim == 4 else array
+        if picture.ndim == 3:
+            own = tuple(pixel for pixel in found.pixels if name in ("", pixel.node))
+            images.append(_Image(picture, own, name))
+    return images
+
+
+def _draw_image(page: Page, image: _Image, y: float) -> None:
     """The image with the pixels that were reached."""
-    picture = image[0] if image.ndim == 4 else image
-    if picture.ndim != 3:
-        return
+    picture, size = image.picture, image.size
     pixels, colours = as_pixels(spread(picture[:1] if picture.shape[0] not in (1, 3) else picture))
     h, w = picture.shape[1:]
-    size = (_IMAGE, _IMAGE * h / w) if w >= h else (_IMAGE * w / h, _IMAGE)
-    x, y = MARGIN + _WIDTH - _IMAGE, MARGIN + _HEAD
+    x = MARGIN + _WIDTH - _IMAGE
     page.picture((x, y), size, pixels, **colours)
     cell = (size[0] / w, size[1] / h)
-    for pixel in found.pixels:
+    for pixel in image.pixels:
         _, i, j = pixel.at
         side = max(*cell, 0.05)
         middle = (x + (j + 0.5) * cell[0], y + (i + 0.5) * cell[1])
         corner = (middle[0] - side / 2, middle[1] - side / 2)
         page.bar(corner, (side, side), "none", edgecolor=_colour(pixel.amount), linewidth=1.1)
-    count = len(found.pixels)
+    count = len(image.pixels)
     text = f"{count} {'pixel' if count == 1 else 'pixels'} reached" if count else "no pixel reached"
-    page.text(x, y + size[1] + 0.16, text, size=_LETTERS, color=MUTED)
+    text = f"{image.name}: {text}" if image.name else text
+    page.text(x, y + size[1] + 0.16, plain(text), size=_LETTERS, color=MUTED)

@@ -105,7 +105,7 @@ def tune_inference(
     """Tune a network's inference; what is faster is kept on disk for this machine.
 
     Args:
-        graph: a forward graph of one input.
+        graph: a forward graph.
         parameters: its weights.
         batch: samples of a call.
         progress: called with rounds done and rounds in all.
@@ -126,8 +126,9 @@ class _Tuner:
     ) -> None:
         self.graph, self.parameters, self.target, self.batch = graph, parameters, target, batch
         self.size = batch_magnitude(batch)
-        shape = (batch, *graph.inputs[0].shape)
-        self.x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        rng = np.random.default_rng(0)
+        x = [rng.standard_normal((batch, *i.shape), np.float32) for i in graph.inputs]
+        self.x = x[0] if len(x) == 1 else tuple(x)
         self.default = self.build({})
         self.ways: dict[str, list[Choice]] = {}
         for d in self.default.plan.decisions.values():
