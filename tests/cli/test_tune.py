@@ -7,6 +7,7 @@ import pytest
 from harness import check_close
 
 import striate as st
+from striate import nn
 from striate.codegen.targets import current_target
 from striate.program.choose import Choice, Choices
 from striate.program.tuned import keep_choices, kept_choices, tuned_file
@@ -45,6 +46,22 @@ def test_tune_keeps_or_says_that_nothing_is_better(cli, fresh, monkeypatch, tmp_
     assert forgotten.code == 0
     assert "forgot" in forgotten.out
     assert not kept_choices(current_target())
+
+
+def test_a_network_of_two_inputs(cli, fresh, tmp_path):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = (nn.Conv2d(3, 16, 3, padding=1) for _ in range(2))
+
+        def forward(self, left, right):
+            return self.left(left) + self.right(right)
+
+    path = tmp_path / "two.safetensors"
+    st.save(Two(), path, input_shape=[(3, 32, 32), (3, 32, 32)])
+    answer = cli("tune", path, "--batch", 1, "--threads", 1, "--json")
+    assert answer.code == 0, answer.err
+    assert len(answer.json["choices"]) == 1  # the same problem twice
 
 
 def test_kept_choices_are_used_and_right(fresh):
