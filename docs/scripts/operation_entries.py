@@ -247,6 +247,9 @@ def _losses() -> Iterable[Entry]:
     margin = {"p": 1, "margin": 1.0, "weight": None}
     names = ("MultiMarginLoss", "multi_margin_loss", "`MultiMarginLoss`")
     yield Entry("multi_margin_loss", margin, (scores, label), *names)
+    heads = {"weights": [1.0, 0.3], "label_smoothing": 0.0}
+    names = ("DeepSupervisionLoss", "deep_supervision_loss")
+    yield Entry("deep_supervision_loss", heads, ((5, 2), label), *names)
     yield Entry("mse_loss", {}, (scores, scores), "MSELoss", "mse_loss", "`MSELoss`")
     square = {"expr": ["abs", ["sub", "x", "t"]], "reduction": "mean", "constants": {}}
     layers = """BCELoss BCEWithLogitsLoss ContentLoss HingeEmbeddingLoss HingeLoss HuberLoss

@@ -18,6 +18,7 @@ from striate import nn, torch_names
 from striate.errors import AbsentError, ModelError, OptionError, StriateError
 from striate.measure.torch_graph import torch_module, torch_package
 from striate.nn import functional as F
+from striate.nn.mode import in_mode
 from striate.nn.module import Module
 from striate.nn.parameter import Parameter
 
@@ -77,12 +78,8 @@ def to_torch(net: Module, input_shape: Any = None) -> Any:
             f"to_torch: expected a network whose input shape is known; got a {type(net).__name__} "
             "that was never called. Write net.to_torch(input_shape=(3, 224, 224))."
         )
-    modes = [(part, part.training) for part in net.modules()]
-    try:
-        graph = net.eval().to_graph(shape)
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    with in_mode(net, training=False):
+        graph = net.to_graph(shape)
     return torch_module(graph, net.graph_arrays(graph), inplace=False).eval()
 
 

@@ -95,6 +95,21 @@ def _class_cases() -> dict[str, Case]:
             {"p": 2, "margin": 0.5, "weight": WEIGHT},
             [_normal(4, 5), _labels(4)],
         ),
+        "three heads": (
+            "deep_supervision_loss",
+            {"weights": [1.0, 0.3, 0.5], "label_smoothing": 0.0},
+            [_normal(4, 5, 3), _labels(4)],
+        ),
+        "two heads, smooth": (
+            "deep_supervision_loss",
+            {"weights": [0.7, 2.0], "label_smoothing": 0.2},
+            [_normal(3, 5, 2), _labels(3)],
+        ),
+        "the main head alone": (
+            "deep_supervision_loss",
+            {"weights": [0.7, 2.0], "label_smoothing": 0.2},
+            [_normal(3, 5), _labels(3)],
+        ),
     }
 
 
@@ -271,7 +286,18 @@ def _multi_margin(a: dict[str, Any], x: Any, t: Any) -> Any:
     return _torch().multi_margin_loss(x, t, a["p"], a["margin"], weight, reduction="none")
 
 
+def _deep_supervision(a: dict[str, Any], x: Any, t: Any) -> Any:
+    heads = [x[..., k] for k in range(x.shape[2])] if x.ndim == 3 else [x]
+    smooth = {"reduction": "none", "label_smoothing": a["label_smoothing"]}
+    each = [
+        w * _torch().cross_entropy(h, t, **smooth)
+        for w, h in zip(a["weights"][: len(heads)], heads, strict=True)
+    ]
+    return sum(each)
+
+
 PEERS: dict[str, Callable[..., Any]] = {
+    "deep_supervision_loss": _deep_supervision,
     "weighted_cross_entropy": _cross_entropy,
     "soft_cross_entropy": _cross_entropy,
     "nll_loss": _nll,

@@ -93,6 +93,11 @@ CASES = {
     "CrossEntropyLoss-soft": Case(nn.CrossEntropyLoss, normal(3, 4), uniform(3, 4), 3),
     "NLLLoss": Case(nn.NLLLoss, log_softmax(3, 4), labels(3)),
     "FocalCrossEntropyLoss": Case(nn.FocalCrossEntropyLoss, normal(3, 4), labels(3)),
+    "DeepSupervisionLoss": Case(
+        lambda reduction: nn.DeepSupervisionLoss((1, 0.5), reduction=reduction),
+        normal(3, 4, 2),
+        labels(3),
+    ),
     "MultiMarginLoss": Case(nn.MultiMarginLoss, normal(3, 4), labels(3)),
     "OperationLoss": Case(lambda reduction: nn.OperationLoss("mse_loss"), ROWS, ROWS),
     "TverskyLoss": Case(

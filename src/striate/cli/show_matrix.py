@@ -44,10 +44,10 @@ def matrix(
     from striate import plot
     from striate.cli.networks import network_of
     from striate.cli.summary import shape_option
-    from striate.inspect.probe import evaluating
+    from striate.nn.mode import in_mode
 
     net, shape = network_of(model, None if input_shape is None else shape_option(input_shape))
-    with evaluating(net):
+    with in_mode(net, training=False):
         title = f"{layer or model} as a matrix"
         write_figure(plot.matrix(net, shape, node=layer, title=title), out)
         if npz is not None:

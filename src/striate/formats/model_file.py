@@ -20,6 +20,7 @@ from striate.files import StrPath
 from striate.formats.safetensors_file import load_tensors, save_tensors
 from striate.graph.graph import Graph
 from striate.nn.graph_module import GraphModule
+from striate.nn.mode import in_mode
 from striate.nn.module import Module
 from striate.version import __version__
 
@@ -113,16 +114,13 @@ def _shape_of(net: Module) -> tuple[Any, ...]:
 
 def _graphs(net: Module, shape: Any) -> tuple[Graph, Graph | None]:
     """The graph in evaluation, and in training where that is another one that can be traced."""
-    modes = [(module, module.training) for module in net.modules()]
+    with in_mode(net, training=False):
+        graph = net.to_graph(shape)
     try:
-        graph = net.eval().to_graph(shape)
-        try:
-            training = net.train().to_graph(shape)
-        except TraceError:  # a network may answer otherwise in training; it is saved to be used
-            return graph, None
-    finally:
-        for module, mode in modes:
-            module.training = mode
+        with in_mode(net, training=True):
+            training = net.to_graph(shape)
+    except TraceError:  # a network may answer otherwise in training; it is saved to be used
+        return graph, None
     return graph, None if training.to_json() == graph.to_json() else training
 
 

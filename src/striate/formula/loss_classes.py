@@ -1,4 +1,4 @@
-"""Losses of class scores against class numbers: weighted cross-entropy, focal, multi-class SVM.
+"""Losses of class scores against class numbers: weighted cross-entropy, focal, SVM, several heads.
 
 Scores x are (n, classes, …) and labels t (n, …): one label a sample, or one for each place of a
 sequence or an image. A formula reads a label by comparing it with every class number, so that
@@ -34,7 +34,7 @@ from striate.formula.formula import Formula, reads
 from striate.formula.loss import Loss, require_labels
 from striate.formula.operation import Array, Attributes, Shape, number_attribute, whole_attribute
 
-_N, _C, _K, _M = axes("n c k m")
+_N, _C, _K, _M, _H = axes("n c k m h")
 
 
 def places_of(shape: Shape) -> tuple[Index, ...]:
@@ -310,6 +310,56 @@ class MultiMarginLoss(Loss):
         sizes = {"n": shape[0]} | dict.fromkeys(("c", "k", "m"), shape[1])
         tensors = {"x": shape, "t": tuple(shapes[1])}
         return Formula((_N,), body / shape[1], sizes, tensors, constants=constants)
+
+
+class DeepSupervisionLoss(Loss):
+    """The cross-entropies of several heads for the same labels, each with a weight.
+
+    `y[n] = Σ_h w[h]·(log Σ_k e^x[n,k,h] − (1 − s)·x[n,t[n],h] − s/C·Σ_c x[n,c,h])`, s being the
+    label smoothing. Scores without heads are those of the first.
+
+    Inputs: x (n, classes, heads) or (n, classes), logits; t (n,). Output: (n,).
+
+    Source: the auxiliary classifiers of Szegedy et al., Going Deeper with Convolutions,
+    arXiv:1409.4842; Lee et al., Deeply-Supervised Nets, arXiv:1409.5185.
+    """
+
+    name = "deep_supervision_loss"
+    attributes = ("weights", "label_smoothing")
+    labels = True
+
+    def target_shape(self, attributes: Attributes, x: Shape) -> Shape:
+        smoothing(self.name, attributes)
+        weights = np.asarray(attributes["weights"], np.float64)
+        if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all():
+            raise OptionError(
+                f"{self.name}: weights expected numbers, one a head; got {attributes['weights']!r}."
+            )
+        if len(x) not in (1, 2) or (len(x) == 2 and x[1] != len(weights)):
+            raise ShapeError(
+                f"{self.name}: x expected (n, classes, {len(weights)}), a column for each of "
+                f"{len(weights)} weights, or (n, classes); got {('n', *x)}."
+            )
+        return ()
+
+    def check_targets(self, attributes: Attributes, x: Shape, targets: NDArray[Any]) -> None:
+        require_labels(self.name, targets, x[0])
+
+    def formula(self, attributes: Attributes, shapes: Sequence[Shape]) -> Formula:
+        shape, x, share = tuple(shapes[0]), Tensor("x"), smoothing(self.name, attributes)
+        at = (_H,) if len(shape) == 3 else ()
+        weights = np.asarray(attributes["weights"], np.float64)
+        value = x[spot(_N, _C, *at)]
+        body = log_normaliser(x, at) - (1 - share) * Sum((_C,), where(is_class((), _C), value, 0))
+        if share:
+            body = body - (share / shape[1]) * Sum((_C,), value)
+        body = Sum(at, Tensor("w")[_H] * body) if at else float(weights[0]) * body
+        sizes = {"n": shape[0]} | dict.fromkeys(("c", "k", "m"), shape[1])
+        constants = {"class": np.arange(float(shape[1]))}
+        if at:
+            sizes["h"], constants["w"] = shape[2], weights
+        tensors = {"x": shape, "t": tuple(shapes[1])}
+        return Formula((_N,), body, sizes, tensors, constants=constants)
 
 
 def smoothing(name: str, attributes: Attributes) -> float:

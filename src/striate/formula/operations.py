@@ -42,6 +42,7 @@ from striate.formula.local import (
 )
 from striate.formula.loss import CrossEntropy, MseLoss, Softmax
 from striate.formula.loss_classes import (
+    DeepSupervisionLoss,
     FocalCrossEntropy,
     MultiMarginLoss,
     NllLoss,
@@ -170,6 +171,7 @@ OPERATIONS: dict[str, Operation] = {
         SoftCrossEntropy(),
         FocalCrossEntropy(),
         MultiMarginLoss(),
+        DeepSupervisionLoss(),
         ScalarLoss(),
         WeightedScalarLoss(),
         OverlapLoss(),

@@ -8,8 +8,7 @@ left as it was. Everything is float32 as the network's program computes it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.errors import ModelError, OptionError, ShapeError
 from striate.graph.graph import Graph, Node, Shape
 from striate.nn.execution import Plan, as_batch
+from striate.nn.mode import in_mode
 from striate.nn.module import Module
 from striate.program import backend_name, build_gradient
 
@@ -57,7 +57,7 @@ class Probe:
         if not isinstance(net, Module):
             raise OptionError(f"{where}: expected a network; got {type(net).__name__}.")
         self.net, self.where, self.backend = net, where, backend_name(backend)
-        with evaluating(net):
+        with in_mode(net, training=False):
             self._plan = net.plan(tuple(shape))
         self.graph: Graph = self._plan.graph
         self.inputs = tuple(node.name for node in self.graph.inputs)
@@ -259,18 +259,3 @@ def require_place(where: str, what: str, shape: Shape, at: Sequence[int]) -> tup
             f"{where}: expected a place ({ranges}) in {what}, shape {shape}; got {place}."
         )
     return place
-
-
-@contextmanager
-def evaluating(net: Module) -> Iterator[None]:
-    """The network in evaluation mode, and afterwards as it was."""
-    modes = [(module, module.training) for module in net.modules()]
-    if not any(training for _, training in modes):
-        yield
-        return
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

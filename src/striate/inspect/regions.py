@@ -306,7 +306,7 @@ def graph_of(net: Module | Graph, input_shape: Sequence[Any] | None, where: str)
     Raises:
         OptionError: the shape is not known.
     """
-    from striate.inspect.probe import evaluating
+    from striate.nn.mode import in_mode
     from striate.nn.module import Module
     from striate.nn.trace import sample_shapes_of
 
@@ -320,7 +320,7 @@ def graph_of(net: Module | Graph, input_shape: Sequence[Any] | None, where: str)
             f"{where}: expected a network whose input shape is known; got a {type(net).__name__} "
             "that was never called. Give input_shape, as (1, 28, 28)."
         )
-    with evaluating(net):
+    with in_mode(net, training=False):
         return net.to_graph(shape)
 
 

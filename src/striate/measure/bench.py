@@ -16,6 +16,7 @@ from striate.graph.graph import Graph, Shape
 from striate.measure import peers, timing
 from striate.measure.machine import Peak
 from striate.measure.profile import LayerTime, Runnable, inference, training
+from striate.nn.mode import in_mode
 from striate.nn.module import Module
 from striate.settings import get_num_threads
 
@@ -136,13 +137,8 @@ def graph_of(
     net: Module, shape: Shape, train: bool = False
 ) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
     """A network's graph in one mode, and its weights; the network is left in its own."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.train(train)
-    try:
+    with in_mode(net, train):
         return net.to_graph(shape), net.state_dict()
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _training(

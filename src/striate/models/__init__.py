@@ -24,7 +24,7 @@ from striate.models.efficientnet import (
     efficientnet_b7,
 )
 from striate.models.fcn import FCN, fcn8s, fcn16s, fcn32s
-from striate.models.googlenet import GoogLeNet, googlenet
+from striate.models.googlenet import GoogLeNet, WithHeads, googlenet
 from striate.models.lenet import LeNet5, lenet5
 from striate.models.lenet_1998 import LeNet1998, lenet5_1998
 from striate.models.mobilenet import MobileNetV2, mobilenet_v2
@@ -79,6 +79,7 @@ __all__ = [
     "SlidingClassifier",
     "SqueezeNet",
     "UNet",
+    "WithHeads",
     "alexnet",
     "alexnet_2012",
     "build",

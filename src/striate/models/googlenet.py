@@ -205,8 +205,7 @@ class GoogLeNet(nn.Module):
     def all_logits(self, x: Any) -> Any:
         """The logits of the main head, of `aux2` and of `aux1`: (n, num_classes, 3).
 
-        For the forward of a network that trains with the heads: cross-entropy takes the three as
-        places, each with the image's label.
+        `WithHeads` trains with them.
 
         Raises:
             OptionError: the network was built without them.
@@ -218,6 +217,42 @@ class GoogLeNet(nn.Module):
             )
         first, second, last = self._stages(x)
         return F.stack((self._main(last), self.aux2(second), self.aux1(first)), dim=2)
+
+
+class WithHeads(nn.Module):
+    """A network that learns by its auxiliary heads too, and answers by its main one.
+
+    In training it gives the logits of all heads, (n, num_classes, heads), for
+    `nn.DeepSupervisionLoss`; in evaluation those of the main one. It shares the network's
+    parameters: what it learns is in `net`.
+
+    Args:
+        net: a network with `all_logits`, as `GoogLeNet` has it.
+    Raises:
+        OptionError: the network has no such heads.
+
+    >>> net = WithHeads(GoogLeNet(10))
+    >>> net.train().to_graph((3, 64, 64)).outputs, net.eval().to_graph((3, 64, 64)).outputs
+    (('stack',), ('net.fc',))
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        if not hasattr(net, "all_logits"):
+            raise OptionError(
+                f"WithHeads: expected a network with auxiliary heads (all_logits), as GoogLeNet; "
+                f"got {type(net).__name__}."
+            )
+        if getattr(net, "aux_logits", True) is False:
+            raise OptionError(
+                f"WithHeads: expected auxiliary heads; got {type(net).__name__} with "
+                "aux_logits=False. Build it with aux_logits=True."
+            )
+        self.net = net
+
+    def forward(self, x: Any) -> Any:
+        """Logits of all heads in training, of the main one in evaluation."""
+        return self.net.all_logits(x) if self.training else self.net(x)
 
 
 googlenet = constructor(

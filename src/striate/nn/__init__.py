@@ -105,6 +105,7 @@ from striate.nn.local import (
 )
 from striate.nn.loss import (
     CrossEntropyLoss,
+    DeepSupervisionLoss,
     FocalCrossEntropyLoss,
     Loss,
     MultiMarginLoss,
@@ -303,6 +304,7 @@ __all__ = [
     "CosineSimilarity",
     "CrossEntropyLoss",
     "CrossMapLRN2d",
+    "DeepSupervisionLoss",
     "DiceLoss",
     "Dropout",
     "Dropout1d",

@@ -13,6 +13,7 @@ import numpy as np
 
 from striate.graph.graph import Shape
 from striate.nn.execution import Inference, as_batch, build
+from striate.nn.mode import in_mode
 from striate.nn.module import Module
 from striate.nn.parameter import Float32
 from striate.nn.trace import trace
@@ -50,13 +51,8 @@ class Frozen:
         return program.run(batches[0] if len(batches) == 1 else batches, arrays, frozen=True)
 
     def _build(self, shapes: tuple[Shape, ...]) -> tuple[Inference, MappingProxyType[str, Float32]]:
-        modes = [(m, m.training) for m in self._net.modules()]
-        self._net.eval()
-        try:
+        with in_mode(self._net, training=False):
             graph = trace(self._net, shapes).graph
-        finally:
-            for module, training in modes:
-                module.training = training
         arrays = {
             p.name: np.ascontiguousarray(self._arrays[p.name], np.float32) for p in graph.parameters
         }

@@ -116,6 +116,7 @@ from striate.nn.functional_local import (
 )
 from striate.nn.functional_loss import (
     cross_entropy,
+    deep_supervision_loss,
     focal_cross_entropy,
     multi_margin_loss,
     nll_loss,
@@ -287,6 +288,7 @@ __all__ = [
     "ctc_decode",
     "ctc_loss",
     "cumsum",
+    "deep_supervision_loss",
     "dice_loss",
     "div",
     "dropout",

@@ -284,3 +284,38 @@ def multi_margin_loss(
     attributes = {"p": p, "margin": float(margin), "weight": weight_list(weight, where)}
     losses, _ = by_place(where, input, class_numbers(where, target), attributes)
     return reduced(where, losses, reduction)
+
+
+def deep_supervision_loss(
+    input: Array,
+    target: Array,
+    weights: Sequence[float] = (1.0, 0.3, 0.3),
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Any:
+    """`Σ_h w[h]·cross_entropy(x[:, :, h], t)`: heads that all have to know the label.
+
+    Args:
+        input: (n, classes, heads), logits; (n, classes) are those of the first head.
+        target: (n,), whole numbers from 0 to classes − 1.
+        weights: what each head counts for.
+        label_smoothing: the share of the target that is spread over all classes.
+        reduction: "mean" over the samples, "sum" or "none".
+    Returns:
+        A float32 number, or (n,) with "none".
+
+    >>> round(float(deep_supervision_loss(np.zeros((1, 10, 2)), np.array([3]), (1, 0.5))), 4)
+    3.4539
+    """
+    where = "deep_supervision_loss"
+    no_symbols(where, input, target)
+    x, t = as_batch(input, where).astype(np.float64), class_numbers(where, target)
+    require_same_count(where, x, t)
+    attributes = {
+        "weights": [float(k) for k in weights],
+        "label_smoothing": float(label_smoothing),
+    }
+    operation = loss_operation(where)
+    operation.shape(attributes, [x.shape[1:], t.shape[1:]])
+    losses: Float64 = operation.reference(attributes, [x, t])
+    return reduced(where, losses, reduction)

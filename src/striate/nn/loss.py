@@ -8,6 +8,7 @@ in `loss_images`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -297,3 +298,54 @@ class MultiMarginLoss(_ClassLoss):
             )
         settings = {"p": self.p, "margin": self.margin, "weight": self.weight}
         return self._reduced("multi_margin_loss", settings)
+
+
+class DeepSupervisionLoss(Loss):
+    """`Σ_h w[h]·cross_entropy(x[:, :, h], t)`: several heads learn the same labels.
+
+    For a network that gives (n, classes, heads) in training and the logits of its main head,
+    (n, classes), else, as `models.WithHeads` does; it is judged by the main head.
+
+    Args:
+        weights: what each head counts for, the main one first.
+        label_smoothing: the share of the target that is spread over all classes.
+        reduction: "mean", "sum" or "none".
+    Input: logits (n, classes, heads) or (n, classes), and whole numbers (n,).
+    Source: Szegedy et al., Going Deeper with Convolutions, arXiv:1409.4842.
+
+    >>> import numpy as np
+    >>> round(float(DeepSupervisionLoss((1, 0.5))(np.zeros((4, 10, 2)), np.zeros(4, int))), 4)
+    3.4539
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[float] = (1.0, 0.3, 0.3),
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.weights = weight_list(list(weights), "DeepSupervisionLoss") or []
+        if not self.weights:
+            raise OptionError(
+                f"DeepSupervisionLoss: expected a weight for each head; got weights={weights!r}."
+            )
+        self.label_smoothing = float(label_smoothing)
+        if not 0 <= self.label_smoothing <= 1:
+            raise OptionError(
+                "DeepSupervisionLoss: expected label_smoothing from 0 to 1; got "
+                f"label_smoothing={label_smoothing!r}."
+            )
+
+    def forward(self, input: Any, target: Any) -> Any:
+        """The loss of logits (n, classes, heads) for labels (n,)."""
+        return F.deep_supervision_loss(
+            input, target, self.weights, self.label_smoothing, self.reduction
+        )
+
+    def for_training(self, prediction: Shape, targets: NDArray[Any]) -> TrainingLoss:
+        settings = {"weights": self.weights, "label_smoothing": self.label_smoothing}
+        return self._reduced("deep_supervision_loss", settings)
+
+    def extra_repr(self) -> str:
+        return ", ".join(filter(None, [f"weights={self.weights}", super().extra_repr()]))

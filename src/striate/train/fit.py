@@ -24,7 +24,7 @@ from striate.train.judge import Metric, as_metrics
 from striate.train.losses import training_loss
 from striate.train.order import split
 from striate.train.plan import OptimizerState, Plan
-from striate.train.predict import network_graph
+from striate.train.predict import output_shape
 from striate.train.run import Record, Run
 from striate.train.samples import AnySamples, Streamed, as_samples, fit_to_output
 from striate.train.trainer import Trainer
@@ -155,9 +155,10 @@ def fit(
     )
     _check_together(plan, validation, out, resume)
     train, held_out = _parts(data, validation, plan.seed)
-    output = _output_shape(net, train)
+    output = output_shape(net, train.shape, training=False)
+    learned = output_shape(net, train.shape, training=True)
     plan = replace(plan, augment=as_augmentation(augment, train.source(plan.classes)))
-    plan = _with_losses(plan, _smoothed(loss, label_smoothing), output, train)
+    plan = _with_losses(plan, _smoothed(loss, label_smoothing), (learned, output), train)
     train = fit_to_output(train, output, plan.judge, "fit")
     if held_out is not None:
         _require_like(train, held_out)
@@ -271,16 +272,32 @@ def _smoothed(loss: Any, label_smoothing: float) -> Any:
     return CrossEntropyLoss(label_smoothing=label_smoothing)
 
 
-def _with_losses(plan: Plan, loss: Any, output: tuple[int, ...], train: AnySamples) -> Plan:
-    """The plan with what is minimised and what is judged by; they differ where labels are mixed."""
+def _with_losses(
+    plan: Plan, loss: Any, outputs: tuple[tuple[int, ...], tuple[int, ...]], train: AnySamples
+) -> Plan:
+    """The plan with what is minimised and what is judged by; they differ where labels are mixed.
+
+    Args:
+        outputs: the shape of the network's output in training, and in evaluation.
+    """
+    learned, output = outputs
     judge = training_loss(loss, output, train.targets)
     if plan.augment is None or not plan.augment.soft or train.targets.ndim > 1:
-        return replace(plan, loss=judge, judge=judge)
+        minimised = training_loss(loss, learned, train.targets)
+        wanted = judge.target_shape(output)
+        if learned != output and minimised.target_shape(learned) != wanted:
+            raise ShapeError(
+                f"fit: expected a loss that takes the network's output in training, "
+                f"{('n', *learned)}, and else, {('n', *output)}, with the same targets; got "
+                f"{minimised.op}. For heads that learn the same labels write "
+                "loss=nn.DeepSupervisionLoss(weights)."
+            )
+        return replace(plan, loss=minimised, judge=judge)
     from striate.nn.loss import CrossEntropyLoss
 
     module = CrossEntropyLoss() if isinstance(loss, (str, TrainingLoss)) else loss
-    mixed = training_loss(module, output, np.zeros((1, *output), np.float32))
-    if not judge.classifies(output) or mixed.target_shape(output) != output:
+    mixed = training_loss(module, learned, np.zeros((1, *output), np.float32))
+    if not judge.classifies(output) or mixed.target_shape(learned) != output:
         raise OptionError(
             f"fit: expected labels and cross_entropy with an augmentation that mixes images; got "
             f"{judge.op}. Leave mixup and cutmix out."
@@ -308,16 +325,6 @@ def _parts(data: Any, validation: Any, seed: int) -> tuple[AnySamples, AnySample
         stay, off = split(samples.targets, float(validation), seed)
         return samples.only(stay), samples.only(off)
     return samples, as_samples(validation, "validation")
-
-
-def _output_shape(net: Module, samples: AnySamples) -> tuple[int, ...]:
-    """The network's output for these images; raises ShapeError where they do not fit."""
-    graph = network_graph(net, samples.shape)
-    if not graph.parameters:
-        raise OptionError(
-            "fit: expected a network with parameters; got none to train. Add a layer, as nn.Linear."
-        )
-    return graph.nodes[graph.outputs[0]].shape
 
 
 def _require_like(train: AnySamples, held_out: AnySamples) -> None:

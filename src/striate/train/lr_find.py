@@ -19,7 +19,7 @@ from striate.optim import Adam, Optimizer, make_optimizer
 from striate.train.feed import Feed, make_feed
 from striate.train.losses import training_loss
 from striate.train.order import epoch_order
-from striate.train.predict import network_graph
+from striate.train.predict import output_shape
 from striate.train.samples import AnySamples, as_samples, fit_to_output
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def lr_find(
     """
     rule = _checked(lowest, highest, steps, batch_size, optimizer)
     samples = as_samples(data, "lr_find")
-    output = _output(net, samples)
+    output = output_shape(net, samples.shape, training=True)
     spec = training_loss(loss, output, samples.targets)
     samples = fit_to_output(samples, output, spec, "lr_find")
     chain = as_augmentation(augment, samples.source())
@@ -151,11 +151,6 @@ def _checked(
     if not isinstance(made, Optimizer):
         raise OptionError(f"lr_find: expected an optimiser or its name; got {optimizer!r}.")
     return made
-
-
-def _output(net: Module, samples: AnySamples) -> tuple[int, ...]:
-    graph = network_graph(net, samples.shape)
-    return graph.nodes[graph.outputs[0]].shape
 
 
 def _program(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import ModelError, ShapeError
+from striate.errors import ModelError, OptionError, ShapeError
 from striate.graph.graph import Graph
+from striate.nn.mode import in_mode
 from striate.train.samples import AnySamples
 
 if TYPE_CHECKING:
@@ -32,6 +33,23 @@ def network_graph(net: Module, shape: tuple[int, ...]) -> Graph:
     except ShapeError as error:
         axes = ", ".join(map(str, ("n", *shape)))
         raise ShapeError(f"images ({axes}) do not fit the network: {error}") from None
+
+
+def output_shape(net: Module, shape: tuple[int, ...], training: bool) -> tuple[int, ...]:
+    """What the network gives for images of this shape in a mode, without the batch.
+
+    Raises:
+        ShapeError: the images do not fit the network.
+        OptionError: it has no parameters.
+    """
+    with in_mode(net, training):
+        graph = network_graph(net, shape)
+    if training and not graph.parameters:
+        raise OptionError(
+            "training: expected a network with parameters; got none to train. Add a layer, as "
+            "nn.Linear."
+        )
+    return graph.nodes[graph.outputs[0]].shape
 
 
 class Predictor:

@@ -32,6 +32,7 @@ from striate.formula.channel_map import channel_function_name
 from striate.formula.expression import from_json
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
+from striate.nn.mode import in_mode
 from striate.nn.module import Module
 from striate.version import __version__
 
@@ -289,10 +290,6 @@ def evaluation(net: Module, input_shape: Any) -> tuple[Graph, dict[str, Any]]:
             f"{type(net).__name__} that was never called. Give input_shape=(3, 224, 224), the "
             "shape of one sample."
         )
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        plan = net.eval().plan(shape)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with in_mode(net, training=False):
+        plan = net.plan(shape)
     return plan.graph, dict(plan.parameters())
