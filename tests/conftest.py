@@ -142,8 +142,13 @@ def put_settings_back() -> Iterator[None]:
     settings._Random.seed, settings._Random.drawn = seed, drawn
 
 
+@pytest.fixture(autouse=True, scope="module")
+def seeded_module() -> None:
+    """What a module's tests share begins with the same random numbers, whatever ran before."""
+    st.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
-def seeded(request: pytest.FixtureRequest) -> None:
-    """Here every test begins with the same random numbers, in whatever order it runs."""
-    if request.path.parent.name in ("inspect", "interpret", "plot"):
-        st.manual_seed(0)
+def seeded() -> None:
+    """Every test begins with the same random numbers, in whatever order it runs."""
+    st.manual_seed(0)
