@@ -435,10 +435,10 @@ def sources():
     finders = [Sources("of_striate", folder, "striate"), Sources("of_torch", folder, "torch")]
     sys.meta_path[:0] = finders
 
-    def make(library: str, name: str):
+    def make(library: str, name: str, **more):
         file, options = FILES[name]
         module = importlib.import_module(f"of_{library}.models.{file}")
-        return getattr(module, name)(**options).eval()
+        return getattr(module, name)(**options | more).eval()
 
     yield make
     for finder in finders:
@@ -473,3 +473,21 @@ def test_torchvisions_source_gives_torchs_numbers(sources, name, monkeypatch):
     for net in (ours, torch.from_torch(theirs)):
         most = np.abs(expected).max()
         np.testing.assert_allclose(net(x), expected, rtol=2e-3, atol=2e-4 * most)
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchvisions_googlenet_learns_by_its_heads(sources):
+    net = sources("striate", "googlenet", aux_logits=True, num_classes=3)
+    before = net.aux1.fc2.weight.data.copy()
+    x = np.random.default_rng(1).normal(size=(2, 3, 48, 48)).astype(np.float32)
+    found = net.train()(x)
+    assert type(found).__name__ == "GoogLeNetOutputs"
+    assert [part.shape for part in found] == [(2, 3)] * 3
+    assert found._fields == ("logits", "aux_logits2", "aux_logits1")
+    run = torch.fit(
+        net, (x, np.array([0, 2])), loss=nn.DeepSupervisionLoss((1, 0.3, 0.3)), epochs=1,
+        batch_size=2, progress=False, backend="reference",
+    )  # fmt: skip
+    assert np.isfinite(run.history[-1]["loss"]) and net(x).shape == (2, 3)
+    assert not np.array_equal(before, net.aux1.fc2.weight.data)

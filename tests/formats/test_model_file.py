@@ -219,7 +219,7 @@ DAMAGED = [
     ({"graph": None}, "got a description without 'graph'"),
     ({"graph": {**GRAPH, "format": "x"}}, "expected format 'striate-graph-1'"),
     ({"graph": {**GRAPH, "outputs": ["y"]}}, "the output 'y' is no node"),
-    ({"graph": {**GRAPH, "outputs": []}}, "expected inputs and one output; got 1 and 0"),
+    ({"graph": {**GRAPH, "outputs": []}}, "expected inputs and outputs; got 1 and 0"),
     ({"graph": changed(linear={"op": "lineer"})}, "unknown operation 'lineer'. Did you mean"),
     ({"graph": changed(linear={"inputs": ["input", "w"]})}, "reads 'w', which no node"),
     ({"graph": changed(linear={"attributes": {"a": 1}})}, "unknown attribute 'a'"),

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from striate.errors import ModelError, ShapeError
+from striate.errors import ModelError, OptionError, ShapeError
 from striate.formula.operations import find_operation
 
 Shape = tuple[int, ...]
@@ -62,6 +62,21 @@ class Graph:
         """The shape of one sample; of several inputs a tuple of their shapes."""
         shapes = tuple(node.shape for node in self.inputs)
         return shapes[0] if len(shapes) == 1 else shapes
+
+    def only_output(self, where: str) -> Node:
+        """The node that the network gives, for what takes a network of one output.
+
+        Args:
+            where: who asks, for the error.
+        Raises:
+            OptionError: it gives several.
+        """
+        if len(self.outputs) != 1:
+            raise OptionError(
+                f"{where}: expected a network that gives one tensor; got {len(self.outputs)}: "
+                f"{', '.join(self.outputs)}. Return one of them from forward."
+            )
+        return self.nodes[self.outputs[0]]
 
     def append(self, node: Node) -> Node:
         """Add a node; its name must be new and its inputs known."""

@@ -135,7 +135,7 @@ def _composed(graph: Graph, values: Mapping[str, Array]) -> tuple[Any, Array]:
             total = total + blocks[k] @ inner
             offset = offset + blocks[k] @ constant
         known[node.name] = total.tocsr(), offset
-    return known[graph.outputs[0]]
+    return known[graph.only_output("matrix").name]
 
 
 def _sparse() -> Any:

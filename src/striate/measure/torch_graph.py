@@ -64,7 +64,7 @@ def torch_module(
                     holder.register_parameter(leaf, torch.nn.Parameter(value))
                 self._held.append((holder, leaf, slots[node.name]))
             self._given = [slots[n.name] for n in graph.inputs]
-            self._count, self._last = len(slots), slots[graph.outputs[0]]
+            self._count, self._given_back = len(slots), [slots[name] for name in graph.outputs]
             self._steps = [
                 (_step(graph, n, inplace, training), [slots[i] for i in n.inputs], slots[n.name])
                 for n in graph.steps
@@ -78,7 +78,8 @@ def torch_module(
                 values[place] = getattr(holder, leaf)
             for call, inputs, place in self._steps:
                 values[place] = call(*[values[i] for i in inputs])
-            return values[self._last]
+            found = tuple(values[place] for place in self._given_back)
+            return found[0] if len(found) == 1 else found
 
         def arrays(self) -> dict[str, NDArray[Any]]:
             """The parameters (without running statistics) by their names in the graph."""

@@ -142,7 +142,7 @@ class _Sliding:
         self.rank = len(self.window)
         for node in graph.steps:
             self.step(node)
-        (output,) = graph.outputs
+        output = graph.only_output(_WHERE).name
         last = self.graph.nodes[self.names[output]]
         if len(graph.nodes[output].shape) != 1 or last.shape[1:] != (1,) * self.rank:
             raise OptionError(

@@ -19,6 +19,7 @@ from striate.errors import ShapeError
 from striate.formula.operations import find_operation
 from striate.graph.graph import Graph, Node, Shape
 from striate.nn.parameter import Array, Float32, as_float32
+from striate.nn.result import Place, rebuilt
 from striate.nn.trace import Traced
 from striate.settings import next_generator
 
@@ -56,6 +57,7 @@ class Plan:
         if earlier is not None and earlier.graph.to_json() == self.graph.to_json():
             self._inference = earlier._inference
         self._output = self.graph.nodes[self.graph.outputs[0]]
+        self._single = isinstance(traced.result, Place)
         draws = any(find_operation(node.op).draws for node in self.graph.steps)
         by_batch = any(node.op == "batch_norm_training" for node in self.graph.steps)
         self._in_training = draws or by_batch or bool(self._by_batch)
@@ -70,17 +72,32 @@ class Plan:
         """The arrays of the parameters and buffers that the graph reads: live, not copies."""
         return self._arrays
 
-    def run(self, *inputs: Float32) -> Float32:
-        """The network's output for a batch of each input."""
+    def run(self, *inputs: Float32) -> Any:
+        """What the network gives for a batch of each input: an array, or as many as it returns."""
+        if not self._single:
+            return self._several(inputs)
         if len(inputs[0]) == 0:
             return np.empty((0, *self._output.shape), np.float32)
         if self._output.op == "input":
             return np.array(inputs[self.traced.inputs.index(self._output.name)])
         if self._in_training:
-            return self._run_in_training(inputs)
+            return self._run_in_training(inputs)[self._output.name]
         return self.inference.run(inputs[0] if len(inputs) == 1 else inputs, self.parameters())
 
-    def _run_in_training(self, inputs: Sequence[Float32]) -> Float32:
+    def _several(self, inputs: Sequence[Float32]) -> Any:
+        names, shared = list(self.graph.outputs), self.traced.inputs
+        values: Mapping[str, Float32]
+        if len(inputs[0]) == 0:
+            values = {n: np.empty((0, *self.graph.nodes[n].shape), np.float32) for n in names}
+        elif self._in_training:
+            values = self._run_in_training(inputs)
+        else:
+            given = inputs[0] if len(inputs) == 1 else inputs
+            values = self.inference.values(given, self.parameters(), names)
+        values = {n: np.array(values[n]) if n in shared else values[n] for n in names}
+        return rebuilt(self.traced.result, lambda place: values[place.node])
+
+    def _run_in_training(self, inputs: Sequence[Float32]) -> Mapping[str, Float32]:
         """Node by node: an inference program drops nothing and keeps no statistics."""
         given = dict(zip(self.traced.inputs, inputs, strict=True))
         values: dict[str, Float32] = {**given, **self.parameters()}
@@ -100,7 +117,7 @@ class Plan:
                     count += 1
             else:
                 values[node.name] = compute(node.op, arrays, node.attributes, batched)
-        return values[self._output.name]
+        return values
 
 
 def as_batch(value: Any, where: str) -> Float32:

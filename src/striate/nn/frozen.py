@@ -16,7 +16,8 @@ from striate.nn.execution import Inference, as_batch, build
 from striate.nn.mode import in_mode
 from striate.nn.module import Module
 from striate.nn.parameter import Float32
-from striate.nn.trace import trace
+from striate.nn.result import Place, rebuilt
+from striate.nn.trace import Traced, trace
 
 
 class Frozen:
@@ -35,28 +36,35 @@ class Frozen:
     def __init__(self, net: Module) -> None:
         self._net = net
         self._programs: dict[
-            tuple[Shape, ...], tuple[Inference, MappingProxyType[str, Float32]]
+            tuple[Shape, ...], tuple[Traced, Inference, MappingProxyType[str, Float32]]
         ] = {}
         self._arrays: dict[str, Float32] = {
             name: array.copy() for name, array in net.arrays().items()
         }
 
-    def __call__(self, *inputs: Any) -> Float32:
-        """The output for a batch (n, …); of a network with several inputs for one of each."""
+    def __call__(self, *inputs: Any) -> Any:
+        """What the network gives for a batch (n, …); with several inputs for one of each."""
         batches = tuple(as_batch(x, "freeze") for x in inputs)
         shapes = tuple(x.shape[1:] for x in batches)
         if shapes not in self._programs:
             self._programs[shapes] = self._build(shapes)
-        program, arrays = self._programs[shapes]
-        return program.run(batches[0] if len(batches) == 1 else batches, arrays, frozen=True)
+        traced, program, arrays = self._programs[shapes]
+        given = batches[0] if len(batches) == 1 else batches
+        if isinstance(traced.result, Place):
+            return program.run(given, arrays, frozen=True)
+        values = program.values(given, arrays, list(traced.graph.outputs))
+        return rebuilt(traced.result, lambda place: values[place.node])
 
-    def _build(self, shapes: tuple[Shape, ...]) -> tuple[Inference, MappingProxyType[str, Float32]]:
+    def _build(
+        self, shapes: tuple[Shape, ...]
+    ) -> tuple[Traced, Inference, MappingProxyType[str, Float32]]:
         with in_mode(self._net, training=False):
-            graph = trace(self._net, shapes).graph
+            traced = trace(self._net, shapes)
+        graph = traced.graph
         arrays = {
             p.name: np.ascontiguousarray(self._arrays[p.name], np.float32) for p in graph.parameters
         }
-        return build(graph), MappingProxyType(arrays)
+        return traced, build(graph), MappingProxyType(arrays)
 
     def __repr__(self) -> str:
         return f"Frozen({type(self._net).__name__})"

@@ -108,7 +108,7 @@ class Target:
         traced = self.plan.traced
         self.inputs = traced.inputs
         self.graph: Graph = with_batch_statistics(self.plan.graph, set(traced.by_batch))
-        self.output = self.graph.outputs[0]
+        self.output = self.graph.only_output(where).name
         self.draws = any(find_operation(n.op).draws for n in self.graph.steps)
         self.by_batch = any(n.op == "batch_norm_training" for n in self.graph.steps)
 

@@ -36,7 +36,7 @@ class GraphModule(Module):
     """A network from a graph and its parameters.
 
     Args:
-        graph: the network in evaluation mode, with inputs and one output.
+        graph: the network in evaluation mode, with inputs and outputs.
         parameters: state-dict name -> array, or Parameter to share it; all that the graph reads
             and that is no buffer.
         training_graph: the network in training mode where it differs (dropout), or None.
@@ -116,9 +116,9 @@ class GraphModule(Module):
             module._buffers[leaf] = value
 
     def _check(self, graph: Graph) -> None:
-        if not graph.inputs or len(graph.outputs) != 1:
+        if not graph.inputs or not graph.outputs:
             raise ModelError(
-                f"graph: expected inputs and one output; got {len(graph.inputs)} and "
+                f"graph: expected inputs and outputs; got {len(graph.inputs)} and "
                 f"{len(graph.outputs)}."
             )
         held = self.state_dict()
@@ -144,7 +144,7 @@ class GraphModule(Module):
         return self.graph.input_shape
 
     def forward(self, *inputs: Any) -> Any:
-        """The graph's output, traced node by node."""
+        """The graph's output, traced node by node; of several a tuple."""
         graph = self.training_graph if self.training else self.graph
         if len(inputs) != len(graph.inputs):
             raise OptionError(
@@ -164,7 +164,8 @@ class GraphModule(Module):
                 values[node.name] = _replay(x._tracer, node, values)
                 if node.op == "batch_norm" and self.training:
                     x._tracer.use_batch_statistics(values[node.name])
-        return values[graph.outputs[0]]
+        found = tuple(values[name] for name in graph.outputs)
+        return found[0] if len(found) == 1 else found
 
     def __repr__(self) -> str:
         inner = self.description.replace("\n", "\n  ")

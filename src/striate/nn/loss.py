@@ -303,8 +303,8 @@ class MultiMarginLoss(_ClassLoss):
 class DeepSupervisionLoss(Loss):
     """`Σ_h w[h]·cross_entropy(x[:, :, h], t)`: several heads learn the same labels.
 
-    For a network that gives (n, classes, heads) in training and the logits of its main head,
-    (n, classes), else, as `models.WithHeads` does; it is judged by the main head.
+    For a network that in training gives (n, classes, heads), or (n, classes) of each head in a
+    tuple, and else those of its main head, as `models.WithHeads` does; by that it is judged.
 
     Args:
         weights: what each head counts for, the main one first.

@@ -15,10 +15,7 @@ from striate.nn.trace import find_tracer, layer_named
 
 
 class PairModule(Module):
-    """A layer that may take or give a pair of tensors: arrays it then computes at once.
-
-    A program has one input and one output, so a pair passes only inside a network.
-    """
+    """A layer that may take or give a pair of tensors: arrays it then computes at once."""
 
     pairs = False
 

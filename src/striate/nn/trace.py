@@ -17,6 +17,7 @@ import numpy as np
 from striate.errors import OptionError, ShapeError, TraceError
 from striate.graph.graph import Graph, Node, Shape
 from striate.nn.parameter import Array, Float32, Parameter
+from striate.nn.result import Place, nodes_of, rebuilt
 from striate.nn.symbol import SymbolicTensor, at_line
 from striate.nn.untraceable import boundaries, line_of, untraceable
 
@@ -49,6 +50,7 @@ class Traced:
         graph: the network.
         arrays: the live arrays of the parameters and buffers that the graph reads, by name.
         inputs: the names of the graph's inputs, in the order of forward's arguments.
+        result: what forward returns, with `Place`s for the tensors.
         by_batch: the batch norms that a plain call computes with the batch's statistics; for each
             the array that counts the batches, or None.
     """
@@ -56,6 +58,7 @@ class Traced:
     graph: Graph
     arrays: Mapping[str, Float32]
     inputs: tuple[str, ...]
+    result: Any
     by_batch: Mapping[str, Array | None]
 
 
@@ -95,20 +98,24 @@ class Tracer:
             ) from error
         finally:
             self._active = False
-        self.graph.outputs = (self._output(root, result),)
+        result = rebuilt(result, lambda found: self._place(root, found))
+        self.graph.outputs = nodes_of(result)
+        if not self.graph.outputs:
+            raise self._no_tensor(root, result)
         graph = self.graph.pruned()
         used = {n.name: self.arrays[n.name] for n in graph.parameters}
         by_batch = {name: k for name, k in self.by_batch.items() if name in graph.nodes}
-        return Traced(graph, used, inputs, by_batch)
+        return Traced(graph, used, inputs, result, by_batch)
 
-    def _output(self, root: Traceable, result: Any) -> str:
-        if isinstance(result, SymbolicTensor) and result._tracer is self:
-            return result._node
-        kind = type(result).__name__
-        raise TraceError(
-            f"forward of {type(root).__name__}: expected it to return one tensor computed from "
-            f"its input; got {kind}. A network gives one tensor: join several with F.cat, or "
-            "make a network for each."
+    def _place(self, root: Traceable, found: Any) -> Place:
+        if isinstance(found, SymbolicTensor) and found._tracer is self:
+            return Place(found._node)
+        raise self._no_tensor(root, found)
+
+    def _no_tensor(self, root: Traceable, found: Any) -> TraceError:
+        return TraceError(
+            f"forward of {type(root).__name__}: expected it to return a tensor computed from its "
+            f"input, or several in a tuple, list or dict; got {type(found).__name__}."
         )
 
     def call(self, module: Traceable, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

@@ -178,7 +178,7 @@ def _node_of(graph: Graph, layer: str | None) -> str:
     weights = {node.name for node in graph.parameters}
     last = next((n for n in reversed(graph.steps) if weights.intersection(n.inputs)), None)
     if last is None:
-        return graph.outputs[0]
+        return graph.only_output("ConvFeatures").name
     return next(name for name in last.inputs if name not in weights)
 
 

@@ -50,7 +50,7 @@ def require_outputs(net: nn.Module, shape: Shape, outputs: int, where: str) -> N
         OptionError, ShapeError: it does not, or does not take such samples.
     """
     graph = net.to_graph(shape)
-    found = graph.nodes[graph.outputs[0]].shape
+    found = graph.only_output(where).shape
     if found != (outputs,):
         raise OptionError(
             f"{where}: expected a network with the output ({outputs},) for samples {shape}; got "

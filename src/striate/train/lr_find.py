@@ -19,7 +19,7 @@ from striate.optim import Adam, Optimizer, make_optimizer
 from striate.train.feed import Feed, make_feed
 from striate.train.losses import training_loss
 from striate.train.order import epoch_order
-from striate.train.predict import output_shape
+from striate.train.predict import output_shape, training_graph
 from striate.train.samples import AnySamples, as_samples, fit_to_output
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _program(
 ) -> Any:
     from striate.program import build_training
 
-    graph = net.train().to_graph(samples.shape)
+    graph = training_graph(net.train(), samples.shape)
     program = build_training(
         graph, loss=spec, rule=rule.rule(), backend=backend, batch_size=batch_size
     )

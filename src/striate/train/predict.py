@@ -40,16 +40,49 @@ def output_shape(net: Module, shape: tuple[int, ...], training: bool) -> tuple[i
 
     Raises:
         ShapeError: the images do not fit the network.
-        OptionError: it has no parameters.
+        OptionError: it has no parameters, or gives several tensors.
     """
-    with in_mode(net, training):
-        graph = network_graph(net, shape)
-    if training and not graph.parameters:
+    if not training:
+        with in_mode(net, training):
+            return network_graph(net, shape).only_output("training").shape
+    graph = training_graph(net, shape)
+    if not graph.parameters:
         raise OptionError(
             "training: expected a network with parameters; got none to train. Add a layer, as "
             "nn.Linear."
         )
     return graph.nodes[graph.outputs[0]].shape
+
+
+def training_graph(net: Module, shape: tuple[int, ...]) -> Graph:
+    """The network as a graph in training, with one output.
+
+    Where it returns the scores of several heads, each (n, classes), these stand beside each other:
+    (n, classes, heads), in the order in which they were returned.
+
+    Raises:
+        ShapeError: the images do not fit the network.
+        OptionError: it returns several tensors of other shapes.
+    """
+    with in_mode(net, training=True):
+        graph = network_graph(net, shape)
+    heads = [graph.nodes[name] for name in graph.outputs]
+    if len(heads) == 1:
+        return graph
+    if len({node.shape for node in heads}) > 1 or len(heads[0].shape) != 1:
+        listed = ", ".join(f"{node.name} {('n', *node.shape)}" for node in heads)
+        raise OptionError(
+            "training: expected a network that gives one tensor, or the scores of several heads, "
+            f"each (n, classes); got {listed}."
+        )
+    columns = []
+    for node in heads:
+        column = graph.unique(f"{node.name}:column")
+        columns.append(column)
+        graph.apply(column, "reshape", (node.name,), {"shape": [*node.shape, 1]})
+    joined = graph.apply(graph.unique("heads"), "concat", tuple(columns), {"axis": 2})
+    graph.outputs = (joined.name,)
+    return graph
 
 
 class Predictor:
@@ -61,18 +94,15 @@ class Predictor:
         backend: "native" or "reference"; None takes the default.
     Raises:
         ShapeError: the images do not fit the network.
+        OptionError: it gives several tensors.
     """
 
     def __init__(self, net: Module, shape: tuple[int, ...], backend: str | None) -> None:
         from striate.program import build_inference  # late: import striate stays light
 
-        modes = [(module, module.training) for module in net.modules()]
-        try:
-            graph = network_graph(net.eval(), shape)
-        finally:
-            for module, training in modes:
-                module.training = training
-        self.output: tuple[int, ...] = graph.nodes[graph.outputs[0]].shape
+        with in_mode(net, training=False):
+            graph = network_graph(net, shape)
+        self.output: tuple[int, ...] = graph.only_output("network").shape
         self.parameters: Mapping[str, NDArray[np.float32]] = net.graph_arrays(graph)
         self._program = build_inference(graph, backend=backend)
 

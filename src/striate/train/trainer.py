@@ -32,6 +32,7 @@ from striate.train.judge import Judge
 from striate.train.log import TrainingLog
 from striate.train.order import epoch_order
 from striate.train.plan import Plan, settings_of
+from striate.train.predict import training_graph
 from striate.train.progress import Display, make_display
 from striate.train.run import Interrupted, Record, Run
 from striate.train.samples import AnySamples
@@ -65,7 +66,7 @@ class Trainer:
         from striate.program import build_training  # late: import striate stays light
 
         self.net, self.train, self.plan = net, train, plan
-        self.graph = net.train().to_graph(train.shape)
+        self.graph = training_graph(net.train(), train.shape)
         self.settings = settings_of(plan, train, held_out, self.graph.to_json())
         self.folder = None if folder is None else OutputFolder(folder)
         self.program = build_training(

@@ -63,7 +63,8 @@ def import_onnx(
         path: the file.
         input_shape: of one sample, or a list of shapes, one an input; needed where the file leaves
             sizes besides the batch open.
-        output: the name of the output that is wanted, where the model has several.
+        output: the name of one output, where the model has several and only that is wanted; by
+            default the network gives a tuple of all.
         external_data: whether weights may be read from other files in the model's folder.
     Raises:
         ModelError: the file is damaged, has an operator that is unknown here, or mixes the samples
@@ -102,7 +103,7 @@ def network_of(
     inputs = _inputs(model, weights, input_shape)
     require_valid(model)
     model, kept = inline(model)
-    wanted = _output(model, output)
+    wanted = _outputs(model, output)
     nodes = _needed(model, wanted)
     made: list[_Made] = []
     drops = any(node.op_type == "Dropout" for node in nodes)
@@ -132,11 +133,11 @@ def _lower(
     nodes: list[Any],
     weights: Mapping[str, Any],
     inputs: list[Input],
-    wanted: str,
+    wanted: list[str],
     kept: Mapping[str, Any],
     training: bool,
 ) -> _Made:
-    """One run through the nodes: the graph of one output, and what it reads."""
+    """One run through the nodes: the graph of some outputs, and what it reads."""
     batch = _batch(model, weights, inputs)
     lowering = SymbolicLowering(opset_of(model), batch, kept, training)
     for name, array in weights.items():
@@ -145,9 +146,7 @@ def _lower(
         lowering.enter(given.name, _shape_of(given, batch), given.dtype)
     for node in nodes:
         lowering.run(node)
-    if wanted not in lowering.values:
-        raise ModelError(f"onnx: the output {wanted!r} is given by no node.")
-    graph = lowering.graph_of(lowering.values[wanted], wanted)
+    graph = lowering.graph_of(wanted)
     arrays = {node.name: lowering.only.parameters[node.name] for node in graph.parameters}
     return _Made(graph, arrays)
 
@@ -278,23 +277,20 @@ def _batch(model: Any, weights: Mapping[str, Any], inputs: list[Input]) -> int:
     return next((prime for prime in _PRIMES if prime not in taken), 1009)
 
 
-def _output(model: Any, wanted: str | None) -> str:
+def _outputs(model: Any, wanted: str | None) -> list[str]:
     names = [k.name for k in model.graph.output]
     if wanted is not None and wanted not in names:
         raise OptionError(
             f"import_onnx: expected an output among {', '.join(names)}; got {wanted!r}."
         )
-    if wanted is None and len(names) != 1:
-        raise OptionError(
-            f"import_onnx: expected a model with one output, as networks here have; got "
-            f"{', '.join(names) or 'none'}. Choose one: output={names[0] if names else ''!r}."
-        )
-    return wanted or names[0]
+    if not names:
+        raise ModelError("onnx: expected a model with outputs; got none.")
+    return names if wanted is None else [wanted]
 
 
-def _needed(model: Any, wanted: str) -> list[Any]:
-    """The nodes that the output needs, in their order."""
-    needed, found = {wanted}, []
+def _needed(model: Any, wanted: list[str]) -> list[Any]:
+    """The nodes that the outputs need, in their order."""
+    needed, found = set(wanted), []
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
             needed.update(_read_by(node))

@@ -184,8 +184,15 @@ class SymbolicLowering(Lowering):
                 return found
         return value
 
-    def graph_of(self, value: Value, name: str) -> Graph:
-        """The graph that computes a value."""
+    def graph_of(self, names: Sequence[str]) -> Graph:
+        """The graph that computes these outputs."""
+        return self.only.graph.pruned([self._output(name) for name in names])
+
+    def _output(self, name: str) -> str:
+        """The node that gives an output."""
+        if name not in self.values:
+            raise ModelError(f"onnx: the output {name!r} is given by no node.")
+        value = self.values[name]
         if value.is_known or value.place is None:
             raise ModelError(f"onnx: the output {name!r} does not depend on the input.")
         if not value.rank or value.shape[0] != self.batch:
@@ -193,4 +200,4 @@ class SymbolicLowering(Lowering):
                 f"onnx: the output {name!r} expected the batch as its first axis; got shape "
                 f"{value.shape} for a batch of {self.batch}."
             )
-        return self.only.graph.pruned([value.node(self.only, False)])
+        return value.node(self.only, False)
