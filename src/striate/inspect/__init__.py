@@ -7,6 +7,7 @@ from striate.inspect.effective import EffectiveField, effective_receptive_field
 from striate.inspect.explain import Explanation, explain, explain_node, needed_values
 from striate.inspect.explain_gradient import GradientExplanation, explain_gradient
 from striate.inspect.matrix import matrix
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.inspect.receptive import ReceptiveField, ReceptiveFields, receptive_field
 from striate.inspect.regions import Region, input_region, units_reached
@@ -18,6 +19,7 @@ __all__ = [
     "EffectiveField",
     "Explanation",
     "GradientExplanation",
+    "OneInput",
     "Probe",
     "ReceptiveField",
     "ReceptiveFields",

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import ModelError, OptionError, ShapeError
 from striate.graph.graph import Graph, Node, Shape
+from striate.inspect.one_input import OneInput
 from striate.nn.execution import Plan, as_batch
 from striate.nn.mode import in_mode
 from striate.nn.module import Module
@@ -34,7 +35,8 @@ class Probe:
     """A network in evaluation, for inputs of one shape.
 
     Args:
-        net: the network, in any mode; one that was imported or loaded is a network like any other.
+        net: the network, in any mode; one that was imported or loaded is a network like any other;
+            or `OneInput`, for a network as a function of one of its inputs.
         shape: of one sample, (c, h, w); of several inputs a tuple of such shapes.
         where: who asks, for errors.
         backend: "native" or "reference"; by default the one in force.
@@ -52,8 +54,15 @@ class Probe:
     """
 
     def __init__(
-        self, net: Module, shape: Sequence[Any], where: str = "probe", backend: str | None = None
+        self,
+        net: Module | OneInput,
+        shape: Sequence[Any],
+        where: str = "probe",
+        backend: str | None = None,
     ) -> None:
+        self.one = net if isinstance(net, OneInput) else None
+        if self.one is not None:
+            net, shape = self.one.net, self.one.shapes(shape)
         if not isinstance(net, Module):
             raise OptionError(f"{where}: expected a network; got {type(net).__name__}.")
         self.net, self.where, self.backend = net, where, backend_name(backend)
@@ -65,11 +74,13 @@ class Probe:
 
     @property
     def input(self) -> str:
-        """The name of the network's one input.
+        """The name of the network's one input, or of the one that is looked at.
 
         Raises:
             OptionError: it has several.
         """
+        if self.one is not None:
+            return self.inputs[self.one.place]
         if len(self.inputs) != 1:
             raise OptionError(
                 f"{self.where}: expected a network with one input; got {len(self.inputs)}: "
@@ -118,12 +129,17 @@ class Probe:
         """
         return self._batch(x, self.input)
 
-    def batches(self, x: Any) -> Batch:
+    def batches(self, x: Any, rows: NDArray[np.intp] | None = None) -> Batch:
         """What a network is run on: a batch, or of several inputs a tuple of batches.
 
+        Args:
+            x: a batch; of several inputs a tuple of batches.
+            rows: where one input is looked at, the sample of the others for each row of x.
         Raises:
             ShapeError: they have other shapes than the network takes, or are not equally many.
         """
+        if self.one is not None:
+            return self.one.filled(self.batch(x), rows, self.where)
         if len(self.inputs) == 1:
             return self.batch(x)
         if not isinstance(x, tuple | list) or len(x) != len(self.inputs):
@@ -160,9 +176,11 @@ class Probe:
 
     # ---- values and gradients -----------------------------------------------------------------
 
-    def values(self, x: Any, names: Sequence[str]) -> dict[str, Float32]:
-        """The outputs of nodes for a batch, each (n, …)."""
-        batch = self.batches(x)
+    def values(
+        self, x: Any, names: Sequence[str], rows: NDArray[np.intp] | None = None
+    ) -> dict[str, Float32]:
+        """The outputs of nodes for a batch, each (n, …); `rows` as for `batches`."""
+        batch = self.batches(x, rows)
         for name in names:
             if name not in self.graph.nodes:
                 self.layer(name)  # refuses it
@@ -185,6 +203,7 @@ class Probe:
         to: Sequence[str],
         relu: str = "gradient",
         also: Sequence[str] = (),
+        rows: NDArray[np.intp] | None = None,
     ) -> Passage:
         """Run forward to `output`, ready to go back to `to`.
 
@@ -197,6 +216,7 @@ class Probe:
             to: nodes: the input, layers, parameters.
             relu: what goes back through ReLUs, one of `graph.gradient.RELU_RULES`.
             also: further nodes whose values are wanted.
+            rows: as for `batches`.
         """
         known = _programs.setdefault(self._plan, {})
         outputs = list(dict.fromkeys((output, *also)))
@@ -208,7 +228,7 @@ class Probe:
             known[key] = build_gradient(
                 self.graph, outputs, list(to), relu=relu, backend=self.backend
             )
-        return known[key].start(self.batches(x), self.parameters)
+        return known[key].start(self.batches(x, rows), self.parameters)
 
     def gradient(
         self,
@@ -217,6 +237,7 @@ class Probe:
         upstream: ArrayLike | Callable[[Float32], ArrayLike],
         to: str | None = None,
         relu: str = "gradient",
+        rows: NDArray[np.intp] | None = None,
     ) -> tuple[Float32, Float32]:
         """What came out of a node, and the gradient of Σ upstream · output to another.
 
@@ -226,9 +247,10 @@ class Probe:
             upstream: of its shape with the batch, or a function of the output that gives it.
             to: the node to differentiate to; by default the input.
             relu: what goes back through ReLUs.
+            rows: as for `batches`.
         """
         target = self.input if to is None else to
-        passage = self.start(x, output, [target], relu)
+        passage = self.start(x, output, [target], relu, rows=rows)
         value = passage.values[output]
         up = upstream(value) if callable(upstream) else upstream
         found = passage.pull({output: np.asarray(up, np.float32)})

@@ -77,11 +77,10 @@ def scores(
         made = np.empty((len(piece), *shape), np.float32)
         for row, k in enumerate(piece):
             image(k, made[row])
-        values = probe.values(made, [layer])[layer].astype(np.float64)
+        rows = np.asarray(owners[piece.start : piece.stop], np.intp)
+        values = probe.values(made, [layer], rows)[layer].astype(np.float64)
         values = values if of is None else of(values)
-        found[piece.start : piece.stop] = at_places(
-            values, places[owners[piece.start : piece.stop]]
-        )
+        found[piece.start : piece.stop] = at_places(values, places[rows])
     return found
 
 
@@ -113,8 +112,9 @@ def summed_gradients(
     for piece in pieces(count * steps, min(batch, _fitting(probe, layer))):
         pairs = [divmod(k, steps) for k in piece]
         images = np.stack([np.asarray(point(i, k), np.float32) for i, k in pairs])
-        up = one_hot(places[[i for i, _ in pairs]], probe.graph.nodes[layer].shape)
-        gradients = probe.gradient(images, layer, up)[1]
+        rows = np.array([i for i, _ in pairs], np.intp)
+        up = one_hot(places[rows], probe.graph.nodes[layer].shape)
+        gradients = probe.gradient(images, layer, up, rows=rows)[1]
         for (i, k), gradient in zip(pairs, gradients, strict=True):
             total[i] += weights[k] * gradient.astype(np.float64) ** power
     return total

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import OptionError
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.interpret.guided import rectified
 from striate.interpret.target import Float32, Target, look_at
@@ -18,7 +19,7 @@ _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def grad_cam(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,
@@ -65,7 +66,7 @@ def grad_cam(
 
 
 def guided_grad_cam(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import OptionError, ShapeError, suggest
 from striate.filters import apply, gaussian
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.interpret.batches import BATCH, Float64, baseline_of, positive, scores
 from striate.interpret.target import Float32, Target, look_at
@@ -56,7 +57,7 @@ class DeletionInsertion:
 
 
 def deletion_insertion(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     map: ArrayLike,
     target: Any = None,

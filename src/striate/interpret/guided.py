@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from striate.errors import OptionError
 from striate.formula.activation import is_relu
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.interpret.saliency import input_gradient
 from striate.interpret.target import Float32, Target, look_at
@@ -15,7 +16,7 @@ from striate.nn.module import Module
 
 
 def guided_backprop(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,
@@ -52,7 +53,7 @@ def guided_backprop(
 
 
 def deconvolution(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,

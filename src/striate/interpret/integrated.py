@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import OptionError, suggest
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.interpret.batches import BATCH, Float64, baseline_of, positive, summed_gradients
 from striate.interpret.target import Float32, Places, Target, at_places, look_at
@@ -19,7 +20,7 @@ RULES = ("gauss-legendre", "trapezoid")
 
 @overload
 def integrated_gradients(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,
@@ -35,7 +36,7 @@ def integrated_gradients(
 
 @overload
 def integrated_gradients(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,
@@ -50,7 +51,7 @@ def integrated_gradients(
 
 
 def integrated_gradients(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,
@@ -143,7 +144,7 @@ def nodes_and_weights(steps: int, rule: str, where: str) -> tuple[Float64, Float
 
 
 def convergence(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,

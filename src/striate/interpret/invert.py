@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import OptionError
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.interpret.batches import positive
 from striate.interpret.descent import Descent, Penalties, Progress, require_number
@@ -46,7 +47,7 @@ class Inverted:
 
 
 def invert(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     layer: str,
     *,

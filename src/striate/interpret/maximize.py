@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.errors import OptionError
 from striate.formula.activation import is_relu, map_expression
 from striate.formula.expression import evaluate
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.interpret.batches import positive
 from striate.interpret.descent import Descent, Penalties, Progress, require_number
@@ -61,7 +62,7 @@ class Maximized:
 
 
 def maximize(
-    net: Module,
+    net: Module | OneInput,
     layer: str | None = None,
     units: Any = 0,
     *,
@@ -221,7 +222,7 @@ class _Climb:
         return np.asarray((values * weights).sum(axis=axes), np.float32), way
 
 
-def image_shape(net: Module, shape: Sequence[int] | None, where: str) -> tuple[int, ...]:
+def image_shape(net: Module | OneInput, shape: Sequence[int] | None, where: str) -> tuple[int, ...]:
     """The shape of one image: as given, as the network last had, or as it was saved with.
 
     Raises:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import OptionError
+from striate.inspect.one_input import OneInput
 from striate.interpret.batches import BATCH, baseline_of, positive, scores
 from striate.interpret.target import Float32, Target, look_at
 from striate.nn.module import Module
@@ -18,7 +19,7 @@ Windows = list[tuple[slice, ...]]
 
 
 def occlusion(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,

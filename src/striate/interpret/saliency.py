@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import OptionError, suggest
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.interpret.target import Float32, Target, look_at
 from striate.nn.module import Module
@@ -16,7 +17,7 @@ _CHANNELS = ("all", "largest")
 
 
 def saliency(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,
@@ -65,7 +66,7 @@ def saliency(
 
 
 def input_x_gradient(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,

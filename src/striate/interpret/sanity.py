@@ -13,6 +13,7 @@ from striate.errors import OptionError, ShapeError, suggest
 from striate.filters import apply, gaussian
 from striate.graph.graph import Graph
 from striate.graph.statistics import buffers
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.interpret.target import Float32, Target, look_at
 from striate.nn.graph_module import GraphModule
@@ -62,7 +63,7 @@ class Randomization:
 
 
 def randomization_test(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     method: Method,
     target: Any = None,
@@ -126,9 +127,10 @@ def randomization_test(
 
     copy = copied(probe)
     arrays = copy.graph_arrays(copy.graph)
+    seen = copy if probe.one is None else probe.one.of(copy)
 
     def made() -> Float32:
-        return np.array(method(copy, batch, places, **given), np.float32)
+        return np.array(method(seen, batch, places, **given), np.float32)
 
     maps = [made()]
     for parameters in chosen.values():

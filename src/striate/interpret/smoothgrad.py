@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import OptionError
+from striate.inspect.one_input import OneInput
 from striate.interpret.batches import BATCH, positive, summed_gradients
 from striate.interpret.target import Float32, Target, look_at
 from striate.nn.module import Module
@@ -15,7 +16,7 @@ from striate.random import key_of
 
 
 def smoothgrad(
-    net: Module,
+    net: Module | OneInput,
     x: ArrayLike,
     target: Any = None,
     *,

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import OptionError, ShapeError
+from striate.inspect.one_input import OneInput
 from striate.inspect.probe import Probe
 from striate.inspect.scores import scores_layer as scores_layer
 from striate.nn.execution import as_batch
@@ -166,13 +167,13 @@ class Target:
 
 
 def look_at(
-    where: str, net: Module, x: ArrayLike, backend: str | None = None
+    where: str, net: Module | OneInput, x: ArrayLike, backend: str | None = None
 ) -> tuple[Probe, Float32]:
     """A network laid open for images, and the images as a batch.
 
     Args:
         where: who asks, for errors.
-        net: the network.
+        net: the network, or `OneInput`.
         x: images (n, c, h, w) or one (c, h, w); for networks on other samples theirs.
         backend: "native" or "reference"; by default the one in force.
     Returns:
@@ -200,8 +201,10 @@ def look_at(
     ) from failure
 
 
-def _require_one_input(where: str, net: Module) -> None:
+def _require_one_input(where: str, net: Module | OneInput) -> None:
     """Refuse a network that is run on several inputs: a map is about one image."""
+    if isinstance(net, OneInput):
+        return
     if isinstance(net, GraphModule):
         inputs = [node.name for node in net.graph.inputs]
     else:
@@ -209,7 +212,8 @@ def _require_one_input(where: str, net: Module) -> None:
     if len(inputs) != 1:
         raise OptionError(
             f"{where}: expected a network with one input; got {type(net).__name__}, which takes "
-            f"{', '.join(inputs)}. explain and gradient take several."
+            f"{', '.join(inputs)}. Write striate.inspect.OneInput(net, (None, other)) for a map of "
+            "the first."
         )
 
 
