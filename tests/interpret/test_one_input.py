@@ -99,8 +99,13 @@ def test_bad_input(net):
     for given in ((None, None), (LEFT, RIGHT), (None,)):
         with pytest.raises(OptionError, match=r"OneInput: expected a batch for each input but one"):
             OneInput(net, given)
-    with pytest.raises(OptionError, match=r"saliency: expected the other inputs of one sample, or"):
-        interpret.saliency(OneInput(net, (None, RIGHT[:2])), LEFT, 0)
+    for method in (interpret.saliency, interpret.occlusion):
+        with pytest.raises(
+            OptionError, match=r"one sample, or of as many as there are images, 2; "
+        ):
+            method(OneInput(net, (None, RIGHT)), LEFT[:2], 0)
+    with pytest.raises(OptionError, match=r"OneInput: expected one sample of each .* got 2, 3\."):
+        OneInput(net, (None, RIGHT, LEFT[:2]))
     with pytest.raises(OptionError, match=r"OneInput: expected a network; got function"):
         OneInput(lambda a, b: a, (None, RIGHT))
     with pytest.raises(OptionError, match=r"takes left, right. Write striate.inspect.OneInput\("):

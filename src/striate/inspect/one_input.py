@@ -25,7 +25,8 @@ class OneInput:
         given: for each input in forward's order a batch, of one sample (for all images) or of as
             many as there are images; None for the input that is looked at.
     Raises:
-        OptionError: not exactly one is None, or none else is there.
+        OptionError: not exactly one is None, none else is there, or there are more of one than of
+            another.
 
     >>> from striate import interpret, nn
     >>> class Product(nn.Module):
@@ -47,6 +48,13 @@ class OneInput:
             )
         self.net, self.place = net, free[0]
         self._others = [None if part is None else as_batch(part, _WHERE) for part in given]
+        counts = {len(part) for part in self._others if part is not None} - {1}
+        if len(counts) > 1:
+            raise OptionError(
+                f"{_WHERE}: expected one sample of each other input, or as many of each; got "
+                f"{', '.join(map(str, sorted(counts)))}."
+            )
+        self.count: int = max(counts, default=1)
 
     @property
     def last_input_shape(self) -> tuple[int, ...] | None:
@@ -57,6 +65,14 @@ class OneInput:
     def shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """The shapes of one sample of all inputs, from that of the one that is looked at."""
         return tuple(tuple(shape) if k is None else k.shape[1:] for k in self._others)
+
+    def require_count(self, images: int, where: str) -> None:
+        """Refuse more or fewer of the others than there are images."""
+        if self.count not in (1, images):
+            raise OptionError(
+                f"{where}: expected the other inputs of one sample, or of as many as there are "
+                f"images, {images}; got {self.count}."
+            )
 
     def filled(
         self, batch: NDArray[np.float32], rows: NDArray[np.intp] | None = None, where: str = _WHERE
@@ -69,24 +85,15 @@ class OneInput:
                 others' only sample, or the first, the second, ….
             where: who asks, for errors.
         Raises:
-            OptionError: there are more or fewer of the others.
+            OptionError: without rows there are more or fewer of the others.
         """
-        made = []
-        for part in self._others:
-            if part is None:
-                made.append(batch)
-            elif len(part) == 1:
-                made.append(np.repeat(part, len(batch), axis=0))
-            elif rows is not None and rows.max(initial=-1) < len(part):
-                made.append(part[rows])
-            elif rows is None and len(part) == len(batch):
-                made.append(part)
-            else:
-                raise OptionError(
-                    f"{where}: expected the other inputs of one sample, or of as many as there are "
-                    f"images; got {len(part)}."
-                )
-        return tuple(made)
+        if rows is None:
+            self.require_count(len(batch), where)
+            rows = np.arange(len(batch))
+        return tuple(
+            batch if part is None else part[rows if len(part) > 1 else np.zeros_like(rows)]
+            for part in self._others
+        )
 
     def of(self, net: Module) -> OneInput:
         """The same of another network with the same inputs."""

@@ -193,7 +193,10 @@ def look_at(
     for shape in filter(None, shapes):
         try:
             probe = Probe(net, shape, where, backend)
-            return probe, probe.batch(array)
+            batch = probe.batch(array)
+            if probe.one is not None:
+                probe.one.require_count(len(batch), where)
+            return probe, batch
         except ShapeError as error:
             failure = failure or error
     raise ShapeError(
