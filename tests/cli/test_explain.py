@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import striate as st
+from striate import nn
 
 
 def test_back_and_pixels(cli, model, picture):
@@ -19,6 +20,32 @@ def test_back_and_pixels(cli, model, picture):
     assert data["node"] == "fc" and len(data["parts"]) <= 2
     text = cli("explain", model, picture, "--layer", "fc", "--at", "3").out
     assert "float32, in the order k" in text
+
+
+class Difference(nn.Module):
+    """Two pictures of different sizes, a layer for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3, stride=2, padding=1)
+
+    def forward(self, near, far):
+        return self.near(near) - self.far(far)
+
+
+def test_a_picture_for_each_input(cli, picture, tmp_path, width):
+    path = tmp_path / "two.safetensors"
+    st.save(Difference(), path, input_shape=[(1, 10, 10), (1, 16, 16)])
+    both = (picture, picture)
+    answer = cli("explain", path, *both, "--layer", "sub", "--pixels", 6, "--figure", "two.png")
+    assert answer.code == 0, answer.err
+    assert answer.out.count(": PNG, 16 × 16") == 2 and width("two.png") > 400
+    assert "pixel input[0, " in answer.out and "pixel input_1[0, " in answer.out
+    found = cli("explain", path, *both, "--gradient", "far.weight", "--json").json
+    assert found["images"] == [str(picture)] * 2 and len(found["conversions"]) == 2
+    answer = cli("explain", path, picture, "--layer", "sub")
+    assert answer.code == 2 and "IMAGE: expected a picture for each input" in answer.err
+    assert "input (1, 10, 10), input_1 (1, 16, 16); got 1." in answer.err
 
 
 def test_gradients(cli, model, picture):

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 def explain(
     model: Model,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.", show_default=False)],
+    image: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE",
+            help="A picture; of a network with several inputs one for each, in their order.",
+            show_default=False,
+        ),
+    ],
     layer: Annotated[
         str | None,
         typer.Option(
@@ -113,23 +120,31 @@ def explain(
       striate explain striate-demo striate-demo/digits/7.png --layer fc3 --pixels 3
       striate explain runs/mnist photo.png --gradient conv1.weight --at 0,0,2,2 --figure why.png
       striate explain net.onnx photo.png --layer conv_1 --json
+      striate explain stereo.onnx left.png right.png --layer score --at 1
     """
-    from striate.cli.networks import open_model, read_for
+    from striate.cli.networks import open_model, read_each
 
     if layer is None and gradient is None:
         raise typer.BadParameter("Missing option '--layer'.")
     net = open_model(model)
     asked = (layer, None if at is None else place_option(at, "--at"), gradient, target, loss, label)
     _check(net, layer, gradient, pixels, (target, loss, label))
-    picture = read_for(net, image, background)
-    found = _followed(_found(net, picture.array, asked, backend), back or (), pixels)
+    pictures = read_each(net, image, background)
+    arrays = [picture.array for picture in pictures]
+    one = len(arrays) == 1
+    first = _found(net, arrays[0] if one else tuple(arrays), asked, backend)
+    found = _followed(first, back or (), pixels)
     if figure is not None:
-        _draw(found, picture.array, figure)
+        names = [node.name for node in net.graph.inputs]
+        _draw(found, arrays[0] if one else dict(zip(names, arrays, strict=True)), figure)
+    steps = [picture.steps for picture in pictures]
     if json:
-        print_json({"image": image, "conversion": picture.steps, **found.to_dict()})
+        said = {"image": image[0], "conversion": steps[0]} if one else {"images": image}
+        print_json({**said, **({} if one else {"conversions": steps}), **found.to_dict()})
         return
-    typer.echo(f"{image}: {'; '.join(picture.steps)}\n")
-    typer.echo(found.text(terminal_width(), full))
+    for name, done in zip(image, steps, strict=True):
+        typer.echo(f"{name}: {'; '.join(done)}")
+    typer.echo("\n" + found.text(terminal_width(), full))
     if figure is not None:
         typer.echo(f"\nwrote {figure}")
 
@@ -163,7 +178,10 @@ def _check(
 
 
 def _found(
-    net: GraphModule, image: NDArray[np.float32], asked: tuple[Any, ...], backend: str | None
+    net: GraphModule,
+    image: NDArray[np.float32] | tuple[NDArray[np.float32], ...],
+    asked: tuple[Any, ...],
+    backend: str | None,
 ) -> Found:
     from striate.errors import OptionError
     from striate.inspect import explain, explain_gradient
@@ -214,7 +232,7 @@ def _targets(net: GraphModule, loss: str, label: int) -> Any:
     return np.array([label]) if loss != "mse" else np.eye(count, dtype=np.float32)[[label]]
 
 
-def _draw(found: Any, image: NDArray[np.float32], path: str) -> None:
+def _draw(found: Any, image: Any, path: str) -> None:
     from striate import plot
     from striate.inspect.explain_trace import Trace
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -217,27 +218,44 @@ def class_names(net: GraphModule, count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def read_for(net: GraphModule, image: str, background: str) -> Picture:
+def read_each(net: GraphModule, images: Sequence[str], background: str) -> list[Picture]:
+    """A picture for each of the network's inputs, as `read_for` reads them."""
+    inputs = net.graph.inputs
+    if len(images) != len(inputs):
+        listed = ", ".join(f"{node.name} {node.shape}" for node in inputs)
+        raise OptionError(
+            f"IMAGE: expected {'a picture' if len(inputs) == 1 else 'a picture for each input'}, "
+            f"{listed}; got {len(images)}."
+        )
+    shapes = [node.shape for node in inputs]
+    return [read_for(net, i, background, shape) for i, shape in zip(images, shapes, strict=True)]
+
+
+def read_for(
+    net: GraphModule, image: str, background: str, shape: tuple[int, ...] | None = None
+) -> Picture:
     """A picture as the network takes it.
 
     Args:
         net: the network.
         image: the picture's file.
         background: auto, dark, light or keep, as the option says.
+        shape: (c, h, w); by default that of the network's one input.
     """
     from striate.data.pictures import read_picture
 
     known = {"dark": True, "light": False, "keep": None, "auto": None}
     if background not in known:
         raise OptionError(f"--background: unknown {background!r}. {suggest(background, known)}")
-    if len(net.input_shape) != 3 or net.input_shape[0] not in (1, 3):
+    shape = shape or net.input_shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
         raise ModelError(
             f"{image}: expected a network for pictures (1 or 3 channels, h, w); got one for "
-            f"{net.input_shape}."
+            f"{shape}."
         )
     if background == "auto":
         background = str(net.notes.get("background", "keep"))
-    channels, height, width = net.input_shape
+    channels, height, width = shape
     return read_picture(image, (height, width), channels, dark_background=known.get(background))
 
 
