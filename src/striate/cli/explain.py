@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from striate.data.pictures import Picture
     from striate.inspect.explain import Explanation
     from striate.inspect.explain_gradient import GradientExplanation
     from striate.inspect.explain_trace import Trace
@@ -130,23 +131,28 @@ def explain(
     asked = (layer, None if at is None else place_option(at, "--at"), gradient, target, loss, label)
     _check(net, layer, gradient, pixels, (target, loss, label))
     pictures = read_each(net, image, background)
-    arrays = [picture.array for picture in pictures]
-    one = len(arrays) == 1
-    first = _found(net, arrays[0] if one else tuple(arrays), asked, backend)
+    arrays = tuple(picture.array for picture in pictures)
+    first = _found(net, arrays if len(arrays) > 1 else arrays[0], asked, backend)
     found = _followed(first, back or (), pixels)
     if figure is not None:
         names = [node.name for node in net.graph.inputs]
-        _draw(found, arrays[0] if one else dict(zip(names, arrays, strict=True)), figure)
-    steps = [picture.steps for picture in pictures]
+        _draw(found, dict(zip(names, arrays, strict=True)), figure)
     if json:
-        said = {"image": image[0], "conversion": steps[0]} if one else {"images": image}
-        print_json({**said, **({} if one else {"conversions": steps}), **found.to_dict()})
+        print_json({**_read(image, pictures), **found.to_dict()})
         return
-    for name, done in zip(image, steps, strict=True):
-        typer.echo(f"{name}: {'; '.join(done)}")
+    for name, picture in zip(image, pictures, strict=True):
+        typer.echo(f"{name}: {'; '.join(picture.steps)}")
     typer.echo("\n" + found.text(terminal_width(), full))
     if figure is not None:
         typer.echo(f"\nwrote {figure}")
+
+
+def _read(images: Sequence[str], pictures: Sequence[Picture]) -> dict[str, Any]:
+    """What was read and how, as JSON data: of several pictures lists."""
+    steps = [picture.steps for picture in pictures]
+    if len(pictures) == 1:
+        return {"image": images[0], "conversion": steps[0]}
+    return {"images": [*images], "conversions": steps}
 
 
 def terminal_width() -> int:
@@ -232,9 +238,10 @@ def _targets(net: GraphModule, loss: str, label: int) -> Any:
     return np.array([label]) if loss != "mse" else np.eye(count, dtype=np.float32)[[label]]
 
 
-def _draw(found: Any, image: Any, path: str) -> None:
+def _draw(found: Any, images: dict[str, NDArray[np.float32]], path: str) -> None:
     from striate import plot
     from striate.inspect.explain_trace import Trace
 
+    image: Any = images if len(images) > 1 else next(iter(images.values()))
     drawn = plot.trace(found, image) if isinstance(found, Trace) else plot.explanation(found)
     plot.save(drawn, path)

@@ -100,9 +100,7 @@ def _text(description: dict[str, Any]) -> str:
 
 
 def _shape_of(net: Module) -> tuple[Any, ...]:
-    shape: tuple[Any, ...] | None = net.last_input_shape
-    if shape is None and isinstance(net, GraphModule):
-        shape = net.input_shape
+    shape: tuple[Any, ...] | None = net.known_input_shape
     if shape is None:
         raise OptionError(
             f"save: expected a network whose input shape is known; got a {type(net).__name__} that "

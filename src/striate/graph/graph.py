@@ -63,6 +63,21 @@ class Graph:
         shapes = tuple(node.shape for node in self.inputs)
         return shapes[0] if len(shapes) == 1 else shapes
 
+    def only_input(self, where: str) -> Node:
+        """The input, for what takes a network of one.
+
+        Args:
+            where: who asks, for the error.
+        Raises:
+            OptionError: there are several.
+        """
+        if len(self.inputs) != 1:
+            raise OptionError(
+                f"{where}: expected a network with one input; got {len(self.inputs)}: "
+                f"{', '.join(node.name for node in self.inputs)}."
+            )
+        return self.inputs[0]
+
     def only_output(self, where: str) -> Node:
         """The node that the network gives, for what takes a network of one output.
 

@@ -282,7 +282,7 @@ def _outputs(
         for net, own in zip(nets, found, strict=True)
     ]
     batch = probes[0].batches(images)
-    count = len(probes[0].fed(batch)[probes[0].inputs[0]])
+    count = probes[0].count(batch)
     if not count:
         raise OptionError("compare: expected at least one image; got none.")
     names = [[row.name for row in own.rows] for own in found]

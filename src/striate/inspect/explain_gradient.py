@@ -335,7 +335,7 @@ def _source(
 ) -> Source:
     target, upstream, loss, targets = asked
     shape, sample = probe.shape(output), numbers.sample
-    count = len(probe.fed(x)[probe.inputs[0]])
+    count = probe.count(x)
     made: _Loss | None = None
     if loss is not None:
         y = numbers.array(output)

@@ -57,9 +57,9 @@ class OneInput:
         self.count: int = max(counts, default=1)
 
     @property
-    def last_input_shape(self) -> tuple[int, ...] | None:
-        """The shape of one sample of the input that is looked at, if the network was called."""
-        shapes: Any = self.net.last_input_shape
+    def known_input_shape(self) -> tuple[int, ...] | None:
+        """The shape of one sample of the input that is looked at, if the network knows it."""
+        shapes: Any = self.net.known_input_shape
         return None if shapes is None else shapes[self.place]
 
     def shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:

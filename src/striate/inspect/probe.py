@@ -81,12 +81,7 @@ class Probe:
         """
         if self.one is not None:
             return self.inputs[self.one.place]
-        if len(self.inputs) != 1:
-            raise OptionError(
-                f"{self.where}: expected a network with one input; got {len(self.inputs)}: "
-                f"{', '.join(self.inputs)}."
-            )
-        return self.inputs[0]
+        return self.graph.only_input(self.where).name
 
     @property
     def layers(self) -> list[str]:
@@ -156,6 +151,11 @@ class Probe:
             )
         return found
 
+    @staticmethod
+    def count(batches: Batch) -> int:
+        """How many samples there are in what `batches` gave."""
+        return len(batches[0] if isinstance(batches, tuple) else batches)
+
     def fed(self, batches: Batch) -> dict[str, Float32]:
         """What `batches` gave, by the names of the inputs."""
         each = batches if isinstance(batches, tuple) else (batches,)
@@ -184,7 +184,7 @@ class Probe:
         for name in names:
             if name not in self.graph.nodes:
                 self.layer(name)  # refuses it
-        if not len(self.fed(batch)[self.inputs[0]]):
+        if not self.count(batch):
             return {n: np.empty((0, *self.graph.nodes[n].shape), np.float32) for n in names}
         found: dict[str, Float32] = self._inference().values(batch, self.parameters, list(names))
         return found

@@ -314,7 +314,7 @@ def graph_of(net: Module | Graph, input_shape: Sequence[Any] | None, where: str)
         raise OptionError(f"{where}: expected a network or a graph; got {type(net).__name__}.")
     if isinstance(net, Graph):
         return net if input_shape is None else net.with_input_shape(*sample_shapes_of(input_shape))
-    shape = input_shape or net.last_input_shape or getattr(net, "input_shape", None)
+    shape = input_shape or net.known_input_shape
     if shape is None:
         raise OptionError(
             f"{where}: expected a network whose input shape is known; got a {type(net).__name__} "
@@ -468,10 +468,8 @@ def units_reached(
     ((0, 3), (1, 2), (1, 2))
     """
     graph = graph_of(net, input_shape, "units_reached")
-    source, node = (
-        input_of(graph, input, "units_reached"),
-        require_layer(graph, layer, "units_reached"),
-    )
+    source = input_of(graph, input, "units_reached")
+    node = require_layer(graph, layer, "units_reached")
     masks = {source.name: place_mask(source.shape, pixel, "units_reached", "the input")}
     for step in map(lambda n: _Step(graph, n), graph.pruned([layer]).steps):
         parts = [

@@ -174,7 +174,7 @@ def summary(net: Module | Graph, input_shape: Sequence[Any] | None = None) -> Su
     if isinstance(net, Graph):
         shapes = None if input_shape is None else sample_shapes_of(input_shape)
         return summarize(net if shapes is None else net.with_input_shape(*shapes))
-    shape = input_shape or net.last_input_shape or getattr(net, "input_shape", None)
+    shape = input_shape or net.known_input_shape
     if shape is None:
         raise OptionError(
             f"summary: expected a network whose input shape is known; got a {type(net).__name__} "

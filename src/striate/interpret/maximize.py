@@ -228,7 +228,7 @@ def image_shape(net: Module | OneInput, shape: Sequence[int] | None, where: str)
     Raises:
         OptionError: it is not given, and the network does not say it.
     """
-    found: Any = shape or net.last_input_shape or getattr(net, "input_shape", None)
+    found: Any = shape or net.known_input_shape
     if found is None:
         raise OptionError(
             f"{where}: expected shape, as (3, 32, 32): a network that was never called does not "

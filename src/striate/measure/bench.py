@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import OptionError, ShapeError
+from striate.errors import ShapeError
 from striate.formula.update import UpdateRule
 from striate.graph.graph import Graph, Shape
 from striate.measure import peers, timing
@@ -101,11 +101,7 @@ def measure(
     """
     train = rule is not None
     graph, weights = graph_of(net, input_shape, train)
-    if len(graph.inputs) != 1:
-        raise OptionError(
-            f"bench: expected a network with one input; got {len(graph.inputs)}: "
-            f"{', '.join(node.name for node in graph.inputs)}."
-        )
+    graph.only_input("bench")
     images = np.random.default_rng(0).standard_normal((batch, *input_shape), np.float32)
     if rule is None:
         made = inference(graph, weights, images)

@@ -18,6 +18,7 @@ from striate.formula.formula import reads
 from striate.formula.own import body_from_json, formula_attributes, index_from_json
 from striate.graph.graph import Graph, Node, Shape
 from striate.nn.graph_module import GraphModule
+from striate.nn.mode import in_mode
 from striate.nn.module import Module
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "true_conv1d", "true_conv2d", "true_conv3d")
@@ -89,19 +90,16 @@ def convolutionalize(net: Module, input_shape: Sequence[int] | None = None) -> S
     >>> sliding(np.zeros((1, 1, 16, 20))).shape, sliding.stride, sliding.exact
     ((1, 3, 3, 5), (2, 2), True)
     """
-    shape: Any = input_shape or net.last_input_shape or getattr(net, "input_shape", None)
+    shape: Any = input_shape or net.known_input_shape
     if shape is None:
         raise OptionError(
             f"{_WHERE}: expected a network whose input shape is known; got a "
             f"{type(net).__name__} that was never called. Write convolutionalize(net, (1, 28, 28))."
         )
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        made = _Sliding(net.eval().to_graph(tuple(shape)), net.arrays())
+    with in_mode(net, training=False):
+        made = _Sliding(net.to_graph(tuple(shape)), net.arrays())
+    with in_mode(net, training=True):
         training = _training(net, tuple(shape))
-    finally:
-        for module, mode in modes:
-            module.training = mode
     buffers = {n for n, _ in net.named_buffers(remove_duplicate=False)}
     arrays = made.arrays if training is None else {**training.arrays, **made.arrays}
     found = SlidingClassifier(
@@ -119,7 +117,7 @@ def convolutionalize(net: Module, input_shape: Sequence[int] | None = None) -> S
 def _training(net: Module, shape: Shape) -> _Sliding | None:
     """The network in training mode, where that can slide too."""
     try:
-        return _Sliding(net.train().to_graph(shape), net.arrays())
+        return _Sliding(net.to_graph(shape), net.arrays())
     except (TraceError, OptionError):
         return None
 

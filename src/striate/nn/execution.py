@@ -33,7 +33,7 @@ class Inference(Protocol):
     def run(self, x: Any, parameters: Mapping[str, Float32], frozen: bool = False) -> Float32: ...
 
     def values(
-        self, x: Any, parameters: Mapping[str, Float32], names: list[str]
+        self, x: Any, parameters: Mapping[str, Float32], names: list[str], frozen: bool = False
     ) -> dict[str, Float32]: ...
 
 
@@ -85,7 +85,7 @@ class Plan:
         return self.inference.run(inputs[0] if len(inputs) == 1 else inputs, self.parameters())
 
     def _several(self, inputs: Sequence[Float32]) -> Any:
-        names, shared = list(self.graph.outputs), self.traced.inputs
+        names = list(self.graph.outputs)
         values: Mapping[str, Float32]
         if len(inputs[0]) == 0:
             values = {n: np.empty((0, *self.graph.nodes[n].shape), np.float32) for n in names}
@@ -94,8 +94,7 @@ class Plan:
         else:
             given = inputs[0] if len(inputs) == 1 else inputs
             values = self.inference.values(given, self.parameters(), names)
-        values = {n: np.array(values[n]) if n in shared else values[n] for n in names}
-        return rebuilt(self.traced.result, lambda place: values[place.node])
+        return returned(self.traced, values)
 
     def _run_in_training(self, inputs: Sequence[Float32]) -> Mapping[str, Float32]:
         """Node by node: an inference program drops nothing and keeps no statistics."""
@@ -118,6 +117,16 @@ class Plan:
             else:
                 values[node.name] = compute(node.op, arrays, node.attributes, batched)
         return values
+
+
+def returned(traced: Traced, values: Mapping[str, Float32]) -> Any:
+    """What forward returns, with a network's values in it; one of its inputs is copied."""
+
+    def leaf(place: Place) -> Float32:
+        value = values[place.node]
+        return np.array(value) if place.node in traced.inputs else value
+
+    return rebuilt(traced.result, leaf)
 
 
 def as_batch(value: Any, where: str) -> Float32:

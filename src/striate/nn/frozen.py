@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from striate.graph.graph import Shape
-from striate.nn.execution import Inference, as_batch, build
+from striate.nn.execution import Inference, as_batch, build, returned
 from striate.nn.mode import in_mode
 from striate.nn.module import Module
 from striate.nn.parameter import Float32
-from striate.nn.result import Place, rebuilt
+from striate.nn.result import Place
 from striate.nn.trace import Traced, trace
 
 
@@ -52,8 +52,8 @@ class Frozen:
         given = batches[0] if len(batches) == 1 else batches
         if isinstance(traced.result, Place):
             return program.run(given, arrays, frozen=True)
-        values = program.values(given, arrays, list(traced.graph.outputs))
-        return rebuilt(traced.result, lambda place: values[place.node])
+        names = list(traced.graph.outputs)
+        return returned(traced, program.values(given, arrays, names, frozen=True))
 
     def _build(
         self, shapes: tuple[Shape, ...]

@@ -130,6 +130,14 @@ def by_place(
     return losses.reshape(labels.shape), shares.reshape(labels.shape)
 
 
+def by_sample(op: str, x: Array, t: Array, attributes: Mapping[str, Any], reduction: str) -> Any:
+    """An operation's losses, one a sample, reduced; the operation is called as the function is."""
+    require_same_count(op, x, t)
+    operation = loss_operation(op)
+    operation.shape(attributes, [x.shape[1:], t.shape[1:]])
+    return reduced(op, operation.reference(attributes, [x, t]), reduction)
+
+
 # ---- classes ---------------------------------------------------------------------------------
 
 
@@ -310,12 +318,5 @@ def deep_supervision_loss(
     where = "deep_supervision_loss"
     no_symbols(where, input, target)
     x, t = as_batch(input, where).astype(np.float64), class_numbers(where, target)
-    require_same_count(where, x, t)
-    attributes = {
-        "weights": [float(k) for k in weights],
-        "label_smoothing": float(label_smoothing),
-    }
-    operation = loss_operation(where)
-    operation.shape(attributes, [x.shape[1:], t.shape[1:]])
-    losses: Float64 = operation.reference(attributes, [x, t])
-    return reduced(where, losses, reduction)
+    settings = {"weights": [float(k) for k in weights], "label_smoothing": float(label_smoothing)}
+    return by_sample(where, x, t, settings, reduction)

@@ -15,6 +15,7 @@ from striate.formula.ctc import best_path
 from striate.nn.apply import T, apply
 from striate.nn.execution import as_batch
 from striate.nn.functional_loss import (
+    by_sample,
     check_reduction,
     class_numbers,
     loss_operation,
@@ -189,9 +190,7 @@ def style_loss(input: Array, target: Array, reduction: str = "mean") -> Any:
     grams = gram_matrix(t) if t.ndim == x.ndim and t.shape[1:2] == x.shape[1:2] else t
     if t.ndim == 3 and t.shape[1:] == (x.shape[1],) * 2:
         grams = t
-    operation = loss_operation("style_loss")
-    operation.shape({}, [x.shape[1:], grams.shape[1:]])
-    return reduced(where, operation.reference({}, [x, grams]), reduction)
+    return by_sample(where, x, grams, {}, reduction)
 
 
 # ---- sequences -------------------------------------------------------------------------------

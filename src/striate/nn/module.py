@@ -496,6 +496,13 @@ class Module:
         shape: Shape | tuple[Shape, ...] | None = self.__dict__["_last_shape"]
         return shape
 
+    @property
+    def known_input_shape(self) -> tuple[Any, ...] | None:
+        """The shape that the network was last traced or called on; else that which it says it is
+        for, `input_shape`, as one does that was loaded or made from a pattern."""
+        said: tuple[Any, ...] | None = getattr(self, "input_shape", None)
+        return self.last_input_shape or said
+
     def to_torch(self, input_shape: Any = None) -> Any:
         """The same network as a `torch.nn.Module`; see `striate.torch_bridge.to_torch`.
 

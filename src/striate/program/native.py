@@ -96,9 +96,13 @@ class NativeInference:
         return self._run(x, parameters, (self.graph.outputs[0],), frozen)[0]
 
     def values(
-        self, x: Any, parameters: Mapping[str, Any], names: Sequence[str]
+        self,
+        x: Any,
+        parameters: Mapping[str, Any],
+        names: Sequence[str],
+        frozen: bool = False,
     ) -> dict[str, Float32]:
-        """The outputs of any nodes, exactly as the program computes them."""
+        """The outputs of any nodes, exactly as the program computes them; `frozen` as for `run`."""
         given = input_arrays("inference", self.inputs, x)
         for name in names:
             if name not in self.graph.nodes:
@@ -109,7 +113,7 @@ class NativeInference:
         leaves = {**images, **parameters}
         inner = tuple(n for n in names if self.graph.nodes[n].op not in ("input", "parameter"))
         outputs = tuple(dict.fromkeys((*inner, self.graph.outputs[0])))
-        found = dict(zip(outputs, self._run(x, parameters, outputs), strict=True))
+        found = dict(zip(outputs, self._run(x, parameters, outputs, frozen), strict=True))
         return {n: found[n] if n in found else np.asarray(leaves[n], np.float32) for n in names}
 
     def _program(self, outputs: tuple[str, ...], count: int) -> _Program | BlockedProgram:

@@ -114,7 +114,11 @@ class ReferenceInference:
         return self.values(x, parameters, [name])[name]
 
     def values(
-        self, x: Any, parameters: Mapping[str, ArrayLike], names: Iterable[str]
+        self,
+        x: Any,
+        parameters: Mapping[str, ArrayLike],
+        names: Iterable[str],
+        frozen: bool = False,
     ) -> dict[str, Float32]:
         """The outputs of any nodes, float32."""
         found = self.exact(x, parameters, names)

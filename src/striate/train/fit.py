@@ -24,7 +24,7 @@ from striate.train.judge import Metric, as_metrics
 from striate.train.losses import training_loss
 from striate.train.order import split
 from striate.train.plan import OptimizerState, Plan
-from striate.train.predict import output_shape
+from striate.train.predict import evaluation_graph, output_shape, training_graph
 from striate.train.run import Record, Run
 from striate.train.samples import AnySamples, Streamed, as_samples, fit_to_output
 from striate.train.trainer import Trainer
@@ -155,8 +155,8 @@ def fit(
     )
     _check_together(plan, validation, out, resume)
     train, held_out = _parts(data, validation, plan.seed)
-    output = output_shape(net, train.shape, training=False)
-    learned = output_shape(net, train.shape, training=True)
+    output = output_shape(evaluation_graph(net, train.shape, "training"))
+    learned = output_shape(training_graph(net, train.shape))
     plan = replace(plan, augment=as_augmentation(augment, train.source(plan.classes)))
     plan = _with_losses(plan, _smoothed(loss, label_smoothing), (learned, output), train)
     train = fit_to_output(train, output, plan.judge, "fit")
@@ -283,9 +283,10 @@ def _with_losses(
     learned, output = outputs
     judge = training_loss(loss, output, train.targets)
     if plan.augment is None or not plan.augment.soft or train.targets.ndim > 1:
+        if learned == output:
+            return replace(plan, loss=judge, judge=judge)
         minimised = training_loss(loss, learned, train.targets)
-        wanted = judge.target_shape(output)
-        if learned != output and minimised.target_shape(learned) != wanted:
+        if minimised.target_shape(learned) != judge.target_shape(output):
             raise ShapeError(
                 f"fit: expected a loss that takes the network's output in training, "
                 f"{('n', *learned)}, and else, {('n', *output)}, with the same targets; got "

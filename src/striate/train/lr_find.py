@@ -117,7 +117,7 @@ def lr_find(
     """
     rule = _checked(lowest, highest, steps, batch_size, optimizer)
     samples = as_samples(data, "lr_find")
-    output = output_shape(net, samples.shape, training=True)
+    output = output_shape(training_graph(net, samples.shape))
     spec = training_loss(loss, output, samples.targets)
     samples = fit_to_output(samples, output, spec, "lr_find")
     chain = as_augmentation(augment, samples.source())

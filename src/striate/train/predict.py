@@ -35,23 +35,17 @@ def network_graph(net: Module, shape: tuple[int, ...]) -> Graph:
         raise ShapeError(f"images ({axes}) do not fit the network: {error}") from None
 
 
-def output_shape(net: Module, shape: tuple[int, ...], training: bool) -> tuple[int, ...]:
-    """What the network gives for images of this shape in a mode, without the batch.
+def evaluation_graph(net: Module, shape: tuple[int, ...], where: str) -> Graph:
+    """The network as a graph in evaluation, with one output.
 
     Raises:
         ShapeError: the images do not fit the network.
-        OptionError: it has no parameters, or gives several tensors.
+        OptionError: it gives several tensors.
     """
-    if not training:
-        with in_mode(net, training):
-            return network_graph(net, shape).only_output("training").shape
-    graph = training_graph(net, shape)
-    if not graph.parameters:
-        raise OptionError(
-            "training: expected a network with parameters; got none to train. Add a layer, as "
-            "nn.Linear."
-        )
-    return graph.nodes[graph.outputs[0]].shape
+    with in_mode(net, training=False):
+        graph = network_graph(net, shape)
+    graph.only_output(where)
+    return graph
 
 
 def training_graph(net: Module, shape: tuple[int, ...]) -> Graph:
@@ -62,10 +56,15 @@ def training_graph(net: Module, shape: tuple[int, ...]) -> Graph:
 
     Raises:
         ShapeError: the images do not fit the network.
-        OptionError: it returns several tensors of other shapes.
+        OptionError: it has no parameters, or returns several tensors of other shapes.
     """
     with in_mode(net, training=True):
         graph = network_graph(net, shape)
+    if not graph.parameters:
+        raise OptionError(
+            "training: expected a network with parameters; got none to train. Add a layer, as "
+            "nn.Linear."
+        )
     heads = [graph.nodes[name] for name in graph.outputs]
     if len(heads) == 1:
         return graph
@@ -85,6 +84,11 @@ def training_graph(net: Module, shape: tuple[int, ...]) -> Graph:
     return graph
 
 
+def output_shape(graph: Graph) -> tuple[int, ...]:
+    """The shape of a graph's output, without the batch."""
+    return graph.nodes[graph.outputs[0]].shape
+
+
 class Predictor:
     """A network's forward program for images of one shape, in evaluation mode.
 
@@ -100,9 +104,8 @@ class Predictor:
     def __init__(self, net: Module, shape: tuple[int, ...], backend: str | None) -> None:
         from striate.program import build_inference  # late: import striate stays light
 
-        with in_mode(net, training=False):
-            graph = network_graph(net, shape)
-        self.output: tuple[int, ...] = graph.only_output("network").shape
+        graph = evaluation_graph(net, shape, "network")
+        self.output = output_shape(graph)
         self.parameters: Mapping[str, NDArray[np.float32]] = net.graph_arrays(graph)
         self._program = build_inference(graph, backend=backend)
 

@@ -32,7 +32,7 @@ from striate.train.judge import Judge
 from striate.train.log import TrainingLog
 from striate.train.order import epoch_order
 from striate.train.plan import Plan, settings_of
-from striate.train.predict import training_graph
+from striate.train.predict import output_shape, training_graph
 from striate.train.progress import Display, make_display
 from striate.train.run import Interrupted, Record, Run
 from striate.train.samples import AnySamples
@@ -76,7 +76,7 @@ class Trainer:
             backend=plan.backend,
             batch_size=plan.batch_size,
         )
-        output = self.graph.nodes[self.graph.outputs[0]].shape
+        output = output_shape(self.graph)
         self.classifies = plan.loss.classifies(output)
         soft = plan.augment is not None and plan.augment.soft
         self.shares = None if plan.loss.plain or soft else plan.loss.shares(output, train.targets)

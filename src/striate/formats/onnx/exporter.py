@@ -281,9 +281,7 @@ def checked_opset(opset: int | None) -> int:
 
 def evaluation(net: Module, input_shape: Any) -> tuple[Graph, dict[str, Any]]:
     """The network's graph in evaluation mode, and the arrays that it reads."""
-    shape = input_shape if input_shape is not None else net.last_input_shape
-    if shape is None:
-        shape = getattr(net, "input_shape", None)
+    shape = input_shape if input_shape is not None else net.known_input_shape
     if shape is None:
         raise OptionError(
             f"export_onnx: expected a network whose input shape is known; got a "
